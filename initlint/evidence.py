@@ -1,0 +1,419 @@
+"""What was measured about a model: frozen records of floats, strings and shapes.
+
+Rules read nothing else. No record holds a tensor, a module or a graph, so evidence can be pickled,
+compared and written by hand in a test. A field is None where the stage that fills it did not run or
+could not tell; a rule that meets None stays silent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from typing import Literal
+
+from initlint.finding import Site
+
+Shape = tuple[int, ...]
+
+# ---------------------------------------------------------------- construct: who wrote the values
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One write to the values of a tensor, seen while the model was built."""
+
+    order: int  # position among all writes of the build
+    operation: str  # as a user spells it: "nn.init.zeros_", "Tensor.normal_", "load_state_dict"
+    kind: Literal["random", "constant", "copy", "transform", "unknown"]
+    site: Site  # the innermost line outside torch
+    callers: tuple[Site, ...] = ()  # from `site` outwards, lines outside torch only
+    arguments: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+    elements: int = 0  # how many elements it covered
+    default: bool = False  # made by the constructor of the torch.nn module that owns the tensor
+    pretrained: bool = False  # copied from loaded values (load_state_dict, torch.load, from_pretrained)
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """How a parameter or buffer got its values.
+
+    `unwritten` counts the elements that still hold memory nobody wrote. `allocation` is where the
+    memory came from, `construction` the line that constructed the module owning the tensor.
+    """
+
+    allocator: str = "unknown"  # "torch.empty", "torch.randn", "to_empty", "external", "unknown"
+    allocation: Site | None = None
+    construction: Site | None = None
+    writes: tuple[Write, ...] = ()
+    unwritten: int = 0
+    copied_from: str | None = None  # name of the tensor whose values these are (deepcopy, clone)
+
+    @property
+    def last_write(self) -> Write | None:
+        """The write that decided the values: the last one that covered any of them."""
+        return self.writes[-1] if self.writes else None
+
+    @property
+    def site(self) -> Site | None:
+        """The user's line that caused the values: the init call, else the line that made the layer."""
+        last = self.last_write
+        if last is not None and not last.default:
+            return last.site
+        return self.construction or (last.site if last else self.allocation)
+
+
+@dataclass(frozen=True, slots=True)
+class LostWrite:
+    """An explicit initialisation that changed nothing in the final model."""
+
+    write: Write
+    reason: Literal["temporary", "parametrized", "replaced", "detached", "wrong-object"]
+    subject: str  # the parameter or module it was meant for, as far as known; else ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NameTest:
+    """A test of a parameter or module name inside an initialiser, held against all names of the model."""
+
+    site: Site
+    text: str  # the test as written: name == "c_proj.weight"
+    literal: str
+    matched: tuple[str, ...]  # names for which the test is true
+    near: tuple[str, ...]  # names that a looser test (suffix, part) would have matched
+    initialiser: bool  # stands in a function that wrote parameters, or that such a function calls
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleRecord:
+    """One module object of the model; `paths` are all positions at which it is registered."""
+
+    paths: tuple[str, ...]
+    class_name: str  # "Linear"
+    qualified_class: str  # "torch.nn.modules.linear.Linear"
+    package: str | None  # installed package that defines the class, None for the user's own
+    construction: Site | None = None  # the line that constructed it
+    registration: Site | None = None  # the line that put it in its (first) place
+    children: tuple[str, ...] = ()  # local names
+    settings: Mapping[str, float | int | str | bool] = field(default_factory=dict)  # scalar attributes
+    has_reset: bool = False  # its class (outside torch) defines reset_parameters or init_weights
+    reset_called: bool = False
+    reset_site: Site | None = None  # where that method is defined
+    calls: int | None = None  # times its forward ran in one probe
+    in_forward: bool = False  # its forward, or one of its parameters, took part in the probe
+
+    @property
+    def path(self) -> str:
+        """The first position; "" for the root."""
+        return self.paths[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Unregistered:
+    """A module, parameter or tensor that takes part in the model but is not registered."""
+
+    kind: Literal["module", "parameter", "buffer"]
+    path: str  # attribute path: "mlps.0", "waggrs.rel.w"
+    owner: str  # path of the module that holds it
+    container: str  # "list", "dict", "tuple", "attribute", "closure", "forward"
+    parameters: tuple[str, ...] = ()  # tensors hidden with it
+    elements: int = 0
+    site: Site | None = None  # where it was put there, else where it was made
+    reached: bool | None = None  # took part in the probe
+    persistent_state: bool = False  # the model moves or saves it itself
+
+
+@dataclass(frozen=True, slots=True)
+class Tie:
+    """Parameters that are, or were meant to be, one object."""
+
+    names: tuple[str, ...]
+    broken: bool
+    declared_by: str  # "constructor", "_tied_weights_keys", "tie_weights", "deepcopy"
+    site: Site | None = None  # the line that tied, or the line that broke the tie
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """Second builds with the same seeds: which parameters differ, and whose generator explains it."""
+
+    differing: tuple[str, ...]
+    generator: Literal["python", "numpy", "unseeded", "none"]
+
+
+# ---------------------------------------------------------------- statistics: what the values are
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Figures of one tensor's values, from a single read. Moments are over the finite values."""
+
+    count: int
+    minimum: float
+    maximum: float
+    mean: float
+    std: float
+    skewness: float
+    kurtosis: float  # 3 for a normal, 1.8 for a uniform distribution
+    zeros: int = 0
+    nans: int = 0
+    infs: int = 0
+    subnormals: int = 0
+    digest: str = ""  # equal for bit-identical values of the same shape and dtype
+    duplicates: tuple[int, ...] = ()  # per axis: slices that are exact copies of an earlier slice
+    constant_slices: tuple[int, ...] = ()  # per axis: slices that are one constant
+    sample: tuple[float, ...] = ()  # up to 512 sorted values, drawn evenly over the tensor
+    parts: tuple[Statistics, ...] = ()  # equal slices along axis 0 that a fused tensor is made of
+
+    @property
+    def absmax(self) -> float:
+        """Largest magnitude."""
+        return max(abs(self.minimum), abs(self.maximum))
+
+    @property
+    def rms(self) -> float:
+        """Root mean square."""
+        return float((self.mean**2 + self.std**2) ** 0.5)
+
+    @property
+    def constant(self) -> bool:
+        """Every value is the same finite number."""
+        return self.count > 0 and self.nans == 0 and self.infs == 0 and self.minimum == self.maximum
+
+
+# ---------------------------------------------------------------- trace: how it is used
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How the graph consumes a tensor.
+
+    `fan_in` is the true number of inputs summed into one output (receptive field included, divided by
+    groups), `fan_out` the number of outputs that one input reaches. Axes index the stored tensor.
+    """
+
+    role: Literal["matrix", "kernel", "lookup", "recurrent", "gain", "shift", "table", "state", "scalar", "other"]
+    operation: str  # "aten.mm", "aten.convolution", …
+    module: str  # path of the module in which it is used
+    fan_in: int | None = None
+    fan_out: int | None = None
+    contracted: tuple[int, ...] = ()
+    outputs: tuple[int, ...] = ()  # axes that become features of the output
+    stacked: tuple[int, ...] = ()  # axes over independent matrices (experts, heads)
+    groups: int = 1
+    transposed: bool = False  # transposed convolution
+    parts: int = 1  # fused matrices along the output axis (QKV, gates), told by the split that follows
+    activation: str | None = None  # what follows before the next weight: "relu", "gelu", "softmax", "none"
+    normalised_before: bool = False  # its input comes out of a normalisation
+    normalised_after: bool = False  # its output meets a normalisation before the next weight
+    ends_residual: bool = False  # its output is added to an ancestor of its input
+    reaches_output: bool = False  # its output leaves the model without another weight
+    lookup_too: bool = False  # used both as lookup table and as matrix
+    depth: int = 0  # weights on the longest path from the input up to and including this one
+    node: str = ""  # name of the consuming graph node, key into Evidence.signals
+    uses: int = 1  # times it is consumed in one forward
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """A known initialisation that fits the sample, best first.
+
+    `std` and `bound` are what the scheme prescribes at this size; `fan` is the number it was computed
+    from and `fan_mode` which one that is for the stored shape as nn.init reads it.
+    """
+
+    name: str  # "kaiming_uniform_", "xavier_normal_", "default", "orthogonal_", "normal_", "constant_", …
+    distribution: Literal["uniform", "normal", "truncated", "orthogonal", "constant", "sparse", "identity", "unknown"]
+    std: float
+    bound: float | None = None  # largest magnitude that the scheme gives; None when unbounded
+    gain: float | None = None
+    fan: int | None = None
+    fan_mode: str | None = None  # "fan_in", "fan_out", "fan_avg"
+    text: str = ""  # as to be shown: "kaiming_uniform_(a=√5)"
+    formula: str = ""  # "1/√fan_in"
+
+
+# ---------------------------------------------------------------- probe: what the signal does
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Scale of a tensor that flows forward or backward."""
+
+    rms: float
+    mean: float
+    std: float
+    absmax: float
+    zeros: float  # fraction
+    nans: int = 0
+    infs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One operation's output in the probe, in order of execution."""
+
+    node: str
+    module: str  # innermost module path
+    operation: str  # "aten.relu", …
+    kind: Literal["input", "weight", "activation", "norm", "add", "softmax", "attention", "output", "other"]
+    shape: Shape
+    depth: int  # weights on the longest path from the input to here
+    site: Site | None  # user's line that ran it
+    forward: Scale
+    backward: Scale | None = None
+    weights: tuple[str, ...] = ()  # parameters consumed directly
+    units: int = 0  # channels or features of the output
+    dead_units: int = 0  # units that were zero for every observation
+    observations: int = 0  # values seen per unit (batch × positions)
+    saturated: float = 0.0  # fraction on the flat part of the activation
+    across_inputs: float | None = None  # std over the batch / rms: 0 when outputs do not depend on the input
+    residual: bool = False  # output of a residual addition
+    branch_ratio: float | None = None  # residual addition: rms of the branch / rms of the stream
+
+
+@dataclass(frozen=True, slots=True)
+class Gradient:
+    """A parameter's gradient after one backward."""
+
+    scale: Scale | None  # None: no gradient arrived
+    duplicates: tuple[int, ...] = ()  # per axis: slices whose gradients equal an earlier slice's
+    underflow: float = 0.0  # fraction that is zero in the probe's dtype but not in float32
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What a few SGD steps on a copy made of a suspicion (equal units, zero gradient)."""
+
+    steps: int
+    zero_gradient: bool  # the gradient was exactly zero at every step
+    stuck_units: int = 0  # units that were equal to another at the start and still are
+    units: int = 0
+    axis: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Logits:
+    """An output that looks like class logits, and the loss it starts with."""
+
+    node: str
+    classes: int
+    std: float
+    loss: float  # cross-entropy against random targets
+    weights: tuple[str, ...] = ()
+
+
+# ---------------------------------------------------------------- joined
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Everything known about one parameter or buffer of the final model."""
+
+    name: str
+    kind: Literal["parameter", "buffer"]
+    shape: Shape
+    dtype: str
+    owner: str = ""  # path of the module that holds it
+    owner_class: str = ""  # class name of that module
+    owner_package: str | None = None
+    aliases: tuple[str, ...] = ()  # further names of the very same object
+    requires_grad: bool = True
+    persistent: bool = True
+    unread: str | None = None  # why there are no statistics
+    provenance: Provenance = Provenance()
+    statistics: Statistics | None = None
+    use: Use | None = None
+    schemes: tuple[Scheme, ...] = ()
+    gradient: Gradient | None = None
+    confirmation: Confirmation | None = None
+
+    @property
+    def local_name(self) -> str:
+        """The last part of the name: "weight", "bias_hh_l0"."""
+        return self.name.rpartition(".")[2]
+
+    @property
+    def family(self) -> str:
+        """The name with every index replaced: blocks.{}.fc1.weight."""
+        return re.sub(r"(?<=\.)\d+(?=\.)|^\d+(?=\.)|(?<=\.)\d+$", "{}", self.name)
+
+    @property
+    def elements(self) -> int:
+        """Number of values."""
+        return prod(self.shape)
+
+    @property
+    def scheme(self) -> Scheme | None:
+        """The best fitting known initialisation."""
+        return self.schemes[0] if self.schemes else None
+
+    @property
+    def site(self) -> Site | None:
+        """The user's line that caused the values."""
+        return self.provenance.site
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that rules may know about one built model."""
+
+    model_class: str
+    tensors: tuple[Tensor, ...] = ()
+    modules: tuple[ModuleRecord, ...] = ()
+    signals: tuple[Signal, ...] = ()
+    lost_writes: tuple[LostWrite, ...] = ()
+    name_tests: tuple[NameTest, ...] = ()
+    unregistered: tuple[Unregistered, ...] = ()
+    created_in_forward: tuple[Unregistered, ...] = ()
+    ties: tuple[Tie, ...] = ()
+    rebuild: Rebuild | None = None
+    logits: tuple[Logits, ...] = ()
+    build_site: Site | None = None  # the target's own line
+    dtype: str = "float32"  # the probe's
+    training: bool = True
+    available: frozenset[str] = frozenset()  # kinds of evidence that were gathered
+
+    @cached_property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """Parameters, each object once."""
+        return tuple(t for t in self.tensors if t.kind == "parameter")
+
+    @cached_property
+    def buffers(self) -> tuple[Tensor, ...]:
+        """Buffers, each object once."""
+        return tuple(t for t in self.tensors if t.kind == "buffer")
+
+    @cached_property
+    def weights(self) -> tuple[Tensor, ...]:
+        """Parameters that the graph uses as matrices or kernels."""
+        return tuple(
+            t for t in self.parameters if t.use is not None and t.use.role in ("matrix", "kernel", "recurrent")
+        )
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Tensor]:
+        """Tensors by any of their names."""
+        return {name: t for t in self.tensors for name in (t.name, *t.aliases)}
+
+    @cached_property
+    def modules_by_path(self) -> Mapping[str, ModuleRecord]:
+        """Modules by any of their positions."""
+        return {path: m for m in self.modules for path in m.paths}
+
+    @cached_property
+    def signals_by_node(self) -> Mapping[str, Signal]:
+        """Signals by graph node."""
+        return {s.node: s for s in self.signals}
+
+    def families(self) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
+        """Parameters whose names differ in indices only, with their common pattern."""
+        groups: dict[str, list[Tensor]] = {}
+        for parameter in self.parameters:
+            groups.setdefault(parameter.family, []).append(parameter)
+        for pattern, members in groups.items():
+            yield pattern, tuple(members)

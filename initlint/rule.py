@@ -1,0 +1,129 @@
+"""The base class of all rules, and the examples that prove, test and document them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from initlint.evidence import Evidence, LostWrite, ModuleRecord, Signal, Tensor
+from initlint.finding import Figure, Finding, Location, Severity, Site, Suggestion
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Need = Literal["provenance", "statistics", "graph", "probe", "confirmation", "rebuild"]
+NEEDS: tuple[Need, ...] = ("provenance", "statistics", "graph", "probe", "confirmation", "rebuild")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A small model and the subjects in which the rule finds something; a near miss finds nothing.
+
+    `inputs` returns what the probe feeds the model, in any form of the --inputs option.
+    """
+
+    build: Callable[[], nn.Module]
+    finds: tuple[str, ...] = ()
+    inputs: Callable[[], object] | None = None
+    options: Mapping[str, Figure] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The build function's name: test id and caption."""
+        return self.build.__name__
+
+
+class Rule:
+    """One check.
+
+    The docstring says the fact (first line), why it matters, what to do, and, under `References:`,
+    where thresholds come from. Options are annotated class attributes in lower case that hold a
+    default; a configuration may replace them.
+    """
+
+    code: ClassVar[str]
+    name: ClassVar[str]
+    severity: ClassVar[Severity]
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    #: Rules whose findings explain this rule's: "same" tensor or module, or "upstream" of it in the graph.
+    explained_by: ClassVar[Mapping[str, Literal["same", "upstream"]]] = {}
+    examples: ClassVar[tuple[Example, ...]]
+
+    def __init__(self, **options: Figure) -> None:
+        known = self.options()
+        for key, value in options.items():
+            if key not in known:
+                raise TypeError(f"rule {self.name} has no option {key!r}")
+            setattr(self, key, value)
+
+    @classmethod
+    def options(cls) -> dict[str, Figure]:
+        """Names and defaults of the rule's options."""
+        reserved = set(Rule.__annotations__)
+        return {
+            key: getattr(cls, key)
+            for key in inspect.get_annotations(cls)
+            if key not in reserved and not key.startswith("_")
+        }
+
+    @classmethod
+    def summary(cls) -> str:
+        """First line of the docstring: the fact."""
+        return (inspect.getdoc(cls) or "").split("\n", 1)[0]
+
+    def check(self, model: Evidence) -> Iterable[Finding]:
+        """Yield a finding for each mistake. Never touches tensors, prints or raises on odd models."""
+        raise NotImplementedError
+
+    def finding(
+        self,
+        subject: Tensor | ModuleRecord | Signal | LostWrite | str,
+        message: str,
+        *,
+        help: str = "",
+        measured: Mapping[str, Figure] | None = None,
+        expected: Mapping[str, Figure] | None = None,
+        severity: Severity | None = None,
+        site: Site | None = None,
+        related: Iterable[str] = (),
+        locations: Iterable[Location] = (),
+        suggestion: Suggestion | None = None,
+    ) -> Finding:
+        """A finding of this rule; name and source line are taken from `subject` unless given."""
+        name, line = _name_and_site(subject)
+        return Finding(
+            code=self.code,
+            rule=self.name,
+            severity=severity or self.severity,
+            subject=name,
+            message=message,
+            help=help,
+            related=tuple(related),
+            measured=dict(measured or {}),
+            expected=dict(expected or {}),
+            site=site or line,
+            locations=tuple(locations),
+            suggestion=suggestion,
+        )
+
+
+def _name_and_site(subject: Tensor | ModuleRecord | Signal | LostWrite | str) -> tuple[str, Site | None]:
+    match subject:
+        case Tensor():
+            return subject.name, subject.site
+        case ModuleRecord():
+            return subject.path, subject.construction
+        case Signal():
+            return subject.module or subject.node, subject.site
+        case LostWrite():
+            return subject.subject, subject.write.site
+        case _:
+            return subject, None
+
+
+def subjects(finding: Finding) -> Iterator[str]:
+    """All names a finding speaks of."""
+    yield finding.subject
+    yield from finding.related
