@@ -13,6 +13,7 @@ from initlint.finding import Figure, Finding, Location, Severity, Site, Suggesti
 if TYPE_CHECKING:
     from torch import nn
 
+Relation = Literal["same", "upstream", "anywhere"]
 Need = Literal["provenance", "statistics", "graph", "probe", "confirmation", "rebuild"]
 NEEDS: tuple[Need, ...] = ("provenance", "statistics", "graph", "probe", "confirmation", "rebuild")
 
@@ -47,8 +48,8 @@ class Rule:
     name: ClassVar[str]
     severity: ClassVar[Severity]
     needs: ClassVar[frozenset[Need]] = frozenset()
-    #: Rules whose findings explain this rule's: "same" tensor or module, or "upstream" of it in the graph.
-    explained_by: ClassVar[Mapping[str, Literal["same", "upstream"]]] = {}
+    #: Rules whose findings explain this rule's, on the same tensor or module, upstream of it, or anywhere.
+    explained_by: ClassVar[Mapping[str, Relation]] = {}
     examples: ClassVar[tuple[Example, ...]]
 
     def __init__(self, **options: Figure) -> None:

@@ -1,0 +1,125 @@
+"""One cause, one finding: what follows from a reported cause is shown under it, not beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from initlint.evidence import Evidence
+from initlint.finding import SEVERITIES, Finding
+from initlint.rule import Relation, Rule, subjects
+
+
+def settle(findings: Sequence[Finding], rules: Iterable[Rule], model: Evidence) -> tuple[Finding, ...]:
+    """Attach findings to the finding that explains them, fold equal causes, and order by severity.
+
+    A note never explains anything worse than itself; a warning that explains an error becomes one.
+    """
+    explained_by = {rule.name: rule.explained_by for rule in rules}
+    positions = _positions(model)
+    parents = [_parent(i, findings, explained_by, positions) for i in range(len(findings))]
+    consequences: dict[int, list[Finding]] = {}
+    for i, finding in enumerate(findings):
+        root = _root(i, parents)
+        if root != i:
+            consequences.setdefault(root, []).append(finding)
+    roots = [
+        _with_consequences(finding, consequences.get(i, []))
+        for i, finding in enumerate(findings)
+        if _root(i, parents) == i
+    ]
+    return tuple(sorted(fold(roots), key=lambda f: (-SEVERITIES.index(f.severity), f.code)))
+
+
+def fold(findings: Iterable[Finding]) -> list[Finding]:
+    """Findings of one rule with one source line (or one name pattern) become one, the others related."""
+    groups: dict[object, list[Finding]] = {}
+    for finding in findings:
+        key = (finding.code, finding.severity, finding.site or finding.subject, tuple(finding.expected))
+        groups.setdefault(key, []).append(finding)
+    return [_folded(group) for group in groups.values()]
+
+
+def _folded(group: list[Finding]) -> Finding:
+    first = group[0]
+    if len(group) == 1:
+        return first
+    names = dict.fromkeys(name for finding in group for name in subjects(finding))
+    names.pop(first.subject, None)
+    return replace(
+        first,
+        related=tuple(names),
+        locations=tuple(dict.fromkeys(place for finding in group for place in finding.locations)),
+        consequences=tuple(fold(c for finding in group for c in finding.consequences)),
+    )
+
+
+def _with_consequences(finding: Finding, consequences: list[Finding]) -> Finding:
+    if not consequences:
+        return finding
+    worst = max((finding, *consequences), key=lambda f: SEVERITIES.index(f.severity)).severity
+    return replace(finding, severity=worst, consequences=tuple(fold(consequences)))
+
+
+def _parent(
+    i: int,
+    findings: Sequence[Finding],
+    explained_by: Mapping[str, Mapping[str, Relation]],
+    positions: Mapping[str, int],
+) -> int | None:
+    finding = findings[i]
+    causes = explained_by.get(finding.rule, {})
+    candidates = [
+        (relation != "same", _position(cause, positions), j)
+        for j, cause in enumerate(findings)
+        if (relation := causes.get(cause.rule)) is not None
+        and j != i
+        and not (cause.severity == "note" and finding.severity != "note")
+        and _related(relation, cause, finding, positions)
+    ]
+    return min(candidates)[2] if candidates else None
+
+
+def _related(relation: Relation, cause: Finding, finding: Finding, positions: Mapping[str, int]) -> bool:
+    match relation:
+        case "same":
+            return any(_overlap(a, b) for a in subjects(cause) for b in subjects(finding))
+        case "upstream":
+            return _position(cause, positions) <= _position(finding, positions)
+        case "anywhere":
+            return True
+
+
+def _overlap(a: str, b: str) -> bool:
+    """One names the other, or a module that holds it."""
+    return a == b or a.startswith(b + ".") or b.startswith(a + ".") or not a or not b
+
+
+def _root(i: int, parents: Sequence[int | None]) -> int:
+    """Follow the parents upwards; in a circle the earliest finding is the root."""
+    seen = [i]
+    while (parent := parents[seen[-1]]) is not None:
+        if parent in seen:
+            return min(seen[seen.index(parent) :])
+        seen.append(parent)
+    return seen[-1]
+
+
+def _positions(model: Evidence) -> dict[str, int]:
+    """Order of execution of every tensor and module that took part in the probe."""
+    order = {signal.node: i for i, signal in enumerate(model.signals)}
+    positions: dict[str, int] = {}
+    for tensor in model.tensors:
+        if tensor.use is not None and tensor.use.node in order:
+            for name in (tensor.name, *tensor.aliases):
+                positions[name] = order[tensor.use.node]
+    for i, signal in enumerate(model.signals):
+        path = signal.module
+        while path:
+            positions.setdefault(path, i)
+            path = path.rpartition(".")[0]
+    return positions
+
+
+def _position(finding: Finding, positions: Mapping[str, int]) -> int:
+    return min((positions[name] for name in subjects(finding) if name in positions), default=0)

@@ -1,0 +1,316 @@
+"""Lints one model: runs the stages that the rules need, joins the evidence and lets the rules judge it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from types import ModuleType
+
+import torch
+from torch import nn
+
+from initlint import inputs as probe_inputs
+from initlint.causes import settle
+from initlint.confirm import confirm, suspects
+from initlint.construct import Construction, construct, rebuild
+from initlint.errors import TargetError
+from initlint.evidence import Confirmation, Evidence, Rebuild, Statistics, Tensor
+from initlint.finding import Finding
+from initlint.inputs import Inputs
+from initlint.probe import Probe, probe
+from initlint.report import Failure, ModelSummary, NotRun, TargetReport
+from initlint.rule import NEEDS, Need, Rule
+from initlint.scheme import schemes
+from initlint.statistics import read
+from initlint.trace import Trace, symbolic
+from initlint.usage import Usage, usage
+
+Loss = Callable[..., torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a model is probed. `dtype` None keeps the model's own."""
+
+    device: str = "cpu"
+    dtype: str | None = None
+    seed: int = 0
+    probe: bool = True
+    input_shape: str | None = None
+
+
+@dataclass
+class Clock:
+    """Seconds spent in each stage; tells `enter` which stage is starting."""
+
+    enter: Callable[[str], None] = lambda stage: None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time one stage."""
+        self.enter(name)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+@dataclass
+class Gathered:
+    """What the stages have found out so far, and why a kind of evidence is missing."""
+
+    construction: Construction
+    tensors: Mapping[str, torch.Tensor]
+    statistics: Mapping[str, Statistics | str] = field(default_factory=dict)
+    inputs: Inputs | None = None
+    probe: Probe | None = None
+    trace: Trace = field(default_factory=lambda: Trace(None, "none", "no rule needs the graph"))
+    usage: Usage | None = None
+    confirmations: Mapping[str, Confirmation] = field(default_factory=dict)
+    rebuild: Rebuild | None = None
+    error: TargetError | None = None
+    missing: dict[Need, str] = field(default_factory=dict)
+
+
+def examine(
+    name: str,
+    load: Callable[[], Callable[[], nn.Module]],
+    rules: Sequence[Rule],
+    *,
+    inputs: Callable[[], object] | None = None,
+    loss: Callable[[], Loss] | None = None,
+    module: Callable[[], ModuleType | None] = lambda: None,
+    settings: Settings = Settings(),
+    enter: Callable[[str], None] = lambda stage: None,
+) -> TargetReport:
+    """Lint the model that `load()()` builds.
+
+    `inputs`, `loss` and `module` (the target's own, for its `example_inputs`) are called after the
+    build. `enter` hears the name of every stage as it starts. Failures of the target are part of the
+    report, beside what was found before.
+    """
+    clock = Clock(enter)
+    try:
+        enter("import")
+        construction = construct(load, seed=settings.seed, enter=enter)
+    except TargetError as error:
+        return TargetReport(name, status="error", error=_failure(error), seconds=clock.seconds)
+    clock.seconds.update(construction.seconds)
+    needs = frozenset[Need]().union(*(rule.needs for rule in rules))
+    gathered = _gather(construction, needs, clock, inputs, loss, module, settings)
+    with clock.stage("rules"):
+        evidence = _join(gathered, settings)
+        findings, not_run = _judge(rules, evidence, gathered.missing)
+    return TargetReport(
+        target=name,
+        status="error" if gathered.error else "ok",
+        error=_failure(gathered.error) if gathered.error else None,
+        model=_summary(construction.model, gathered.tensors),
+        trace=gathered.trace.kind,
+        inputs=gathered.inputs.source if gathered.inputs else "none",
+        inputs_text=gathered.inputs.text if gathered.inputs else gathered.missing.get("probe", ""),
+        seconds=clock.seconds,
+        not_run=not_run,
+        findings=findings,
+        tensors=evidence.tensors,
+        rules_run=len(rules) - len(not_run),
+    )
+
+
+def _gather(
+    construction: Construction,
+    needs: frozenset[Need],
+    clock: Clock,
+    inputs: Callable[[], object] | None,
+    loss: Callable[[], Loss] | None,
+    module: Callable[[], ModuleType | None],
+    settings: Settings,
+) -> Gathered:
+    model = construction.model
+    gathered = Gathered(construction, _named(model))
+    if not construction.recorded:
+        gathered.missing["provenance"] = "the model was already built when it was handed over"
+    if "statistics" in needs:
+        with clock.stage("statistics"):
+            gathered.statistics = read(gathered.tensors)
+    criterion: Loss | None = None
+    if needs & {"probe", "confirmation"}:
+        with clock.stage("probe"):
+            try:
+                criterion = loss() if loss else None
+                gathered.inputs = _inputs(gathered, inputs, module, settings)
+            except TargetError as error:
+                gathered.error = error
+                gathered.missing["probe"] = f"no probe: {error.message}"
+            if gathered.inputs is not None:
+                _run_probe(gathered, criterion, settings)
+    if needs & {"graph", "probe", "confirmation"}:
+        with clock.stage("trace"):
+            gathered.trace = gathered.probe.trace if gathered.probe else symbolic(model)
+            gathered.usage = usage(gathered.trace, model)
+            if gathered.trace.graph is None:
+                gathered.missing["graph"] = f"no graph: {gathered.trace.reason}"
+    if "confirmation" in needs:
+        with clock.stage("probe"):
+            _run_confirmation(gathered, criterion, settings)
+    if "rebuild" in needs:
+        with clock.stage("construct"):
+            gathered.rebuild = rebuild(construction, seed=settings.seed)
+            if gathered.rebuild is None:
+                gathered.missing["rebuild"] = "the model is not built a second time: building it takes long"
+    return gathered
+
+
+def _inputs(
+    gathered: Gathered,
+    inputs: Callable[[], object] | None,
+    module: Callable[[], ModuleType | None],
+    settings: Settings,
+) -> Inputs | None:
+    if not settings.probe:
+        gathered.missing["probe"] = "no probe: --no-probe was given"
+        return None
+    model = gathered.construction.model
+    if inputs is not None:
+        return probe_inputs.given(inputs)
+    if settings.input_shape is not None:
+        return probe_inputs.from_shape(settings.input_shape, model)
+    found = probe_inputs.find(model, module=module(), seed=settings.seed)
+    if isinstance(found, Inputs):
+        return found
+    gathered.missing["probe"] = f"no probe: {found.reason}"
+    return None
+
+
+def _run_probe(gathered: Gathered, loss: Loss | None, settings: Settings) -> None:
+    assert gathered.inputs is not None
+    gathered.probe = probe(
+        gathered.construction.model,
+        gathered.inputs,
+        device=settings.device,
+        dtype=settings.dtype,
+        loss=loss,
+        seed=settings.seed,
+    )
+    if gathered.probe.error is not None:
+        gathered.error = gathered.probe.error
+        gathered.missing["probe"] = f"the probe failed: {gathered.probe.error.message}"
+
+
+def _run_confirmation(gathered: Gathered, loss: Loss | None, settings: Settings) -> None:
+    if gathered.probe is None or gathered.inputs is None or gathered.error is not None:
+        gathered.missing["confirmation"] = gathered.missing.get("probe", "no probe")
+        return
+    figures = {n: s for n, s in gathered.statistics.items() if isinstance(s, Statistics)}
+    uses = gathered.usage.uses if gathered.usage else {}
+    doubtful = suspects(figures, gathered.probe.gradients, uses)
+    if doubtful:
+        gathered.confirmations = confirm(
+            gathered.construction.model, gathered.inputs, doubtful, loss=loss, seed=settings.seed
+        )
+
+
+def _named(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers by their first name, each object once."""
+    return dict(model.named_parameters()) | dict(model.named_buffers())
+
+
+def _join(gathered: Gathered, settings: Settings) -> Evidence:
+    construction, model = gathered.construction, gathered.construction.model
+    owners = {path: module for module in construction.modules for path in module.paths}
+    aliases: dict[int, list[str]] = {}
+    for name, tensor in (
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ):
+        aliases.setdefault(id(tensor), []).append(name)
+    transient = {
+        f"{path}.{key}".lstrip(".")
+        for path, module in model.named_modules()
+        for key in module._non_persistent_buffers_set
+    }
+    gradients = gathered.probe.gradients if gathered.probe else {}
+    uses = gathered.usage.uses if gathered.usage else {}
+    parts = {n: u.parts for n, u in uses.items() if u.parts > 1 and n in gathered.statistics}
+    fused = read({n: gathered.tensors[n] for n in parts}, parts=parts) if parts else {}
+    tensors = []
+    for name, tensor in gathered.tensors.items():
+        owner = owners.get(name.rpartition(".")[0])
+        figures = fused.get(name, gathered.statistics.get(name))
+        known = figures if isinstance(figures, Statistics) else None
+        use = uses.get(name)
+        shape = tuple(tensor.shape) if not _lazy(tensor) else ()
+        tensors.append(
+            Tensor(
+                name=name,
+                kind="parameter" if isinstance(tensor, nn.Parameter) else "buffer",
+                shape=shape,
+                dtype=str(tensor.dtype).removeprefix("torch."),
+                owner=name.rpartition(".")[0],
+                owner_class=owner.class_name if owner else "",
+                owner_package=owner.package if owner else None,
+                aliases=tuple(n for n in aliases[id(tensor)] if n != name),
+                requires_grad=tensor.requires_grad,
+                persistent=name not in transient,
+                unread=figures if isinstance(figures, str) else None,
+                provenance=construction.provenance[name],
+                statistics=known,
+                use=use,
+                schemes=schemes(known, shape, use) if known is not None else (),
+                gradient=gradients.get(name),
+                confirmation=gathered.confirmations.get(name),
+            )
+        )
+    evidence = Evidence(
+        model_class=type(model).__name__,
+        tensors=tuple(tensors),
+        modules=construction.modules,
+        lost_writes=construction.lost_writes,
+        name_tests=construction.name_tests,
+        unregistered=construction.unregistered,
+        ties=construction.ties,
+        rebuild=gathered.rebuild,
+        build_site=construction.build_site,
+        dtype=settings.dtype or "float32",
+        training=model.training,
+        available=frozenset(need for need in NEEDS if need not in gathered.missing),
+    )
+    if gathered.probe is not None and gathered.usage is not None:
+        evidence = gathered.probe.annotate(evidence, gathered.usage)
+    return evidence
+
+
+def _lazy(tensor: torch.Tensor) -> bool:
+    return isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin)
+
+
+def _judge(
+    rules: Sequence[Rule], evidence: Evidence, missing: Mapping[Need, str]
+) -> tuple[tuple[Finding, ...], tuple[NotRun, ...]]:
+    findings: list[Finding] = []
+    not_run: list[NotRun] = []
+    for rule in rules:
+        reason = next((missing[need] for need in NEEDS if need in rule.needs and need in missing), None)
+        if reason is not None:
+            not_run.append(NotRun(rule.name, reason))
+            continue
+        findings.extend(rule.check(evidence))
+    return settle(findings, rules, evidence), tuple(not_run)
+
+
+def _summary(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> ModelSummary:
+    parameters = [t for t in tensors.values() if isinstance(t, nn.Parameter) and not _lazy(t)]
+    return ModelSummary(
+        class_name=type(model).__name__,
+        parameters=len(parameters),
+        elements=sum(p.numel() for p in parameters),
+        bytes=sum(p.numel() * p.element_size() for p in parameters),
+    )
+
+
+def _failure(error: TargetError) -> Failure:
+    return Failure(error.stage, error.kind, error.message, error.file, error.line)
