@@ -1,0 +1,85 @@
+"""IL101 constant-weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Rule
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def filled_with_one_value() -> nn.Module:
+    from torch import nn
+
+    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4))
+    for layer in (model[0], model[2]):
+        nn.init.constant_(layer.weight, 0.1)
+        nn.init.zeros_(layer.bias)
+    return model
+
+
+def zero_head() -> nn.Module:
+    from torch import nn
+
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    nn.init.zeros_(model[2].weight)
+    return model
+
+
+def single_unit() -> nn.Module:
+    from torch import nn
+
+    model = nn.Linear(8, 1)
+    nn.init.constant_(model.weight, 0.1)
+    return model
+
+
+def batch() -> torch.Tensor:
+    import torch
+
+    return torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
+
+
+class ConstantWeight(Rule):
+    """A weight whose values are all equal, and whose units stay equal in training.
+
+    Units with equal weights compute the same output and receive the same gradient, so no step can tell
+    them apart: the layer is one unit wide however long it trains.
+
+    Draw the weight from a distribution. Constants are right for biases, for gains of normalisations, and
+    for weights whose units receive different gradients: a zero head, the last layer of a residual branch.
+
+    References:
+        Goodfellow, Bengio, Courville, Deep Learning, 2016, section 8.4: initial parameters need to break
+        the symmetry between units.
+    """
+
+    code = "IL101"
+    name = "constant-weight"
+    severity = "error"
+    needs = frozenset({"statistics", "graph", "probe", "confirmation"})
+    explained_by = {"overwritten-init": "same"}
+    examples = (
+        Example(filled_with_one_value, finds=("0.weight",), inputs=batch),
+        Example(zero_head, inputs=batch),
+        Example(single_unit, inputs=batch),
+    )
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for weight in model.weights:
+            figures, settled = weight.statistics, weight.confirmation
+            if figures is None or settled is None or not figures.constant:
+                continue
+            if settled.units > 1 and settled.stuck_units == settled.units and not settled.zero_gradient:
+                yield self.finding(
+                    weight,
+                    f"every value is {figures.mean:.3g}, and all {settled.units} units are still equal "
+                    f"after {settled.steps} training steps",
+                    measured={"value": figures.mean, "std": 0.0, "equal units": settled.stuck_units},
+                    expected={"std": "above 0"},
+                    help="draw the weight from a distribution, for example nn.init.kaiming_uniform_",
+                )

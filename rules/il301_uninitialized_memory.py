@@ -1,0 +1,90 @@
+"""IL301 uninitialized-memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Location, Rule
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def reset_never_called() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Bilinear(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.empty(4, 4))
+
+        def reset_parameters(self) -> None:
+            nn.init.xavier_uniform_(self.weight)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.weight
+
+    return Bilinear()
+
+
+def half_written() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Memory(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("keys", torch.empty(8, 4))
+            self.keys[:4] = 0.0
+
+    return Memory()
+
+
+def written_after_empty() -> nn.Module:
+    import torch
+    from torch import nn
+
+    model = nn.Linear(4, 4)
+    model.weight = nn.Parameter(nn.init.orthogonal_(torch.empty(4, 4)))
+    return model
+
+
+class UninitializedMemory(Rule):
+    """A parameter or buffer that holds memory nothing wrote.
+
+    torch.empty, torch.Tensor(n) and to_empty hand out whatever the memory held before: sometimes zeros,
+    sometimes the values of another model, sometimes NaN. Training then works or fails by chance.
+
+    Write every element in the constructor, or call the initialiser that was meant to.
+    """
+
+    code = "IL301"
+    name = "uninitialized-memory"
+    severity = "error"
+    needs = frozenset({"provenance"})
+    examples = (
+        Example(reset_never_called, finds=("weight",)),
+        Example(half_written, finds=("keys",)),
+        Example(written_after_empty),
+    )
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for tensor in model.tensors:
+            origin = tensor.provenance
+            if not origin.unwritten:
+                continue
+            owner = model.modules_by_path.get(tensor.owner)
+            uncalled = owner is not None and owner.has_reset and not owner.reset_called
+            share = "" if origin.unwritten == tensor.elements else f"{origin.unwritten} of "
+            yield self.finding(
+                tensor,
+                f"{share}{tensor.elements} values come from {origin.allocator} and were never written"
+                + (f"; {tensor.owner_class} defines an initialiser that was not called" if uncalled else ""),
+                measured={"unwritten": origin.unwritten},
+                expected={"unwritten": 0},
+                help="call the initialiser in the constructor" if uncalled else "write every element",
+                site=origin.allocation,
+                locations=[Location(owner.reset_site, "never called")] if owner and uncalled and owner.reset_site else (),
+            )
