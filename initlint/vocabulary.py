@@ -183,8 +183,8 @@ POINTWISE = (
 )
 #: Pointwise operators of one tensor, activations aside.
 UNARY = _aten(
-    "neg abs sqrt rsqrt square reciprocal log log1p log2 log10 expm1 exp2 sign sgn floor ceil round trunc frac"
-    " clone contiguous to _to_copy type_as detach alias lift lift_fresh lift_fresh_copy positive"
+    "neg abs sqrt rsqrt square reciprocal log log1p log2 log10 expm1 exp2 sign sgn floor ceil round trunc"
+    " frac clone contiguous to _to_copy type_as detach alias lift lift_fresh lift_fresh_copy positive"
     " dropout native_dropout _fused_dropout alpha_dropout feature_dropout bernoulli isnan isinf nan_to_num"
     " erfc erfinv tan sinh cosh asin acos atan asinh acosh atanh cumsum cumprod logcumsumexp tril triu"
     " real imag conj _conj _conj_physical resolve_conj resolve_neg view_as_real_copy angle"
@@ -233,9 +233,9 @@ RESHAPES = (
     | SPLITS
     | UNBINDS
     | _aten(
-        "unsqueeze squeeze diagonal unfold as_strided im2col col2im pixel_shuffle pixel_unshuffle channel_shuffle"
+        "unsqueeze squeeze diagonal unfold as_strided im2col col2im pixel_shuffle pixel_unshuffle"
+        " channel_shuffle repeat tile repeat_interleave view_as_complex view_as_real"
     )
-    | _aten("repeat tile repeat_interleave view_as_complex view_as_real")
 )
 #: Operators that hand on (possibly scaled or rearranged) what they are given, and are no activation.
 TRANSPARENT = RESHAPES | UNARY | POOLINGS
@@ -249,7 +249,7 @@ def activation(name: str) -> str | None:
 
 
 def signal_kind(name: str) -> str:
-    """What a folded operator name is to a reader of the signal: "weight" for any contraction, see Signal.kind."""
+    """Signal.kind of an operator's output; "weight" stands for any product or kernel."""
     if name in CONTRACTIONS or name in RECURRENT or name in FUSED_LAYERS or "embedding" in name:
         return "weight"
     if name in ATTENTIONS:
