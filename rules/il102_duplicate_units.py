@@ -1,0 +1,78 @@
+"""IL102 duplicate-units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Rule
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def widened_by_copying() -> nn.Module:
+    import torch
+    from torch import nn
+
+    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4))
+    with torch.no_grad():
+        model[0].weight[8:] = model[0].weight[:8]
+        model[0].bias[8:] = model[0].bias[:8]
+        model[2].weight[:, 8:] = model[2].weight[:, :8]
+    return model
+
+
+def copied_with_random_readout() -> nn.Module:
+    import torch
+    from torch import nn
+
+    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4))
+    with torch.no_grad():
+        model[0].weight[8:] = model[0].weight[:8]
+    return model
+
+
+def batch() -> torch.Tensor:
+    import torch
+
+    return torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
+
+
+class DuplicateUnits(Rule):
+    """Units of one layer that are exact copies, incoming and outgoing.
+
+    Copies compute the same output and receive the same gradient, so they stay copies: the layer has fewer
+    units than its shape says.
+
+    Add noise to the copies, or draw the new units from a distribution.
+
+    References:
+        Chen, Goodfellow, Shlens, Net2Net, 2016, section 2.2: a small amount of noise breaks the symmetry.
+    """
+
+    code = "IL102"
+    name = "duplicate-units"
+    severity = "error"
+    needs = frozenset({"statistics", "graph", "probe", "confirmation"})
+    explained_by = {"identical-siblings": "same"}
+    examples = (
+        Example(widened_by_copying, finds=("0.weight",), inputs=batch),
+        Example(copied_with_random_readout, inputs=batch),
+    )
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for weight in model.weights:
+            figures, settled = weight.statistics, weight.confirmation
+            if figures is None or settled is None or figures.constant or settled.zero_gradient:
+                continue
+            if settled.stuck_units:
+                yield self.finding(
+                    weight,
+                    f"{settled.stuck_units} of {settled.units} units are exact copies of another "
+                    f"and still are after {settled.steps} training steps",
+                    measured={"copied units": settled.stuck_units},
+                    expected={"copied units": 0},
+                    help="add noise to the copies, or draw the new units from a distribution",
+                )

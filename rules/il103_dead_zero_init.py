@@ -1,0 +1,100 @@
+"""IL103 dead-zero-init."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Rule
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def both_lora_factors_zero() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class LoRA(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.base = nn.Linear(8, 8)
+            self.down = nn.Parameter(torch.zeros(2, 8))
+            self.up = nn.Parameter(torch.zeros(8, 2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.base(x) + x @ self.down.T @ self.up.T
+
+    return LoRA()
+
+
+def zeros_into_relu() -> nn.Module:
+    from torch import nn
+
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    nn.init.zeros_(model[0].weight)
+    nn.init.zeros_(model[0].bias)
+    return model
+
+
+def one_lora_factor_zero() -> nn.Module:
+    from torch import nn
+
+    model = both_lora_factors_zero()
+    nn.init.normal_(model.down)
+    return model
+
+
+def zero_head() -> nn.Module:
+    from torch import nn
+
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    nn.init.zeros_(model[2].weight)
+    return model
+
+
+def batch() -> torch.Tensor:
+    import torch
+
+    return torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
+
+
+class DeadZeroInit(Rule):
+    """A zero weight whose gradient is zero at every step.
+
+    Each of two zero factors in series keeps the other's gradient at zero, and so does a zero layer in
+    front of a ReLU: the parameters never move from where they are.
+
+    Draw one factor of the pair from a distribution and keep the other at zero.
+
+    References:
+        Hu et al., LoRA, 2021, section 4.1: A Gaussian, B zero.
+    """
+
+    code = "IL103"
+    name = "dead-zero-init"
+    severity = "error"
+    needs = frozenset({"statistics", "graph", "probe", "confirmation"})
+    explained_by = {"overwritten-init": "same", "dtype-underflow": "same", "discarded-write": "same"}
+    examples = (
+        Example(both_lora_factors_zero, finds=("down", "up"), inputs=batch),
+        Example(zeros_into_relu, finds=("0.weight",), inputs=batch),
+        Example(one_lora_factor_zero, inputs=batch),
+        Example(zero_head, inputs=batch),
+    )
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for weight in model.weights:
+            figures, settled = weight.statistics, weight.confirmation
+            if figures is None or settled is None or not weight.requires_grad:
+                continue
+            if figures.constant and settled.zero_gradient:
+                yield self.finding(
+                    weight,
+                    f"every value is {figures.mean:.3g} and the gradient is exactly zero "
+                    f"in each of {settled.steps} training steps",
+                    measured={"value": figures.mean, "gradient": 0.0},
+                    expected={"gradient": "above 0"},
+                    help="draw this weight, or the zero weight it is multiplied with, from a distribution",
+                )

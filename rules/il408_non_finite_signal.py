@@ -1,0 +1,99 @@
+"""IL408 non-finite-signal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Rule
+from initlint.evidence import Scale, Signal
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def normalised_zero_weight() -> nn.Module:
+    from torch import nn
+    from torch.nn.utils.parametrizations import weight_norm
+
+    model = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 4))
+    nn.init.zeros_(model[2].weight)
+    weight_norm(model[2])
+    return model
+
+
+def masked_attention_scores() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.query, self.key = nn.Linear(8, 8), nn.Linear(8, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            scores = self.query(x) @ self.key(x).T
+            hidden = torch.ones_like(scores, dtype=torch.bool).triu(1)
+            return scores.masked_fill(hidden, float("-inf")).softmax(-1) @ x
+
+    return Masked()
+
+
+def batch() -> torch.Tensor:
+    import torch
+
+    return torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
+
+
+class NonFiniteSignal(Rule):
+    """A module whose output or gradient is NaN or infinite although its input is finite.
+
+    Everything after it in the forward pass, and before it in the backward pass, is lost in the first step.
+
+    Look at the first operation named here: a division by a norm of zero, a logarithm or exponential of an
+    extreme value, a softmax over a fully masked row, a value beyond the range of the dtype.
+    """
+
+    code = "IL408"
+    name = "non-finite-signal"
+    severity = "error"
+    needs = frozenset({"probe"})
+    explained_by = {
+        "uninitialized-memory": "anywhere",
+        "non-finite-parameter": "anywhere",
+        "repeated-init": "anywhere",
+        "huge-variance": "upstream",
+        "exploding-signal": "upstream",
+        "running-stats": "upstream",
+    }
+    examples = (
+        Example(normalised_zero_weight, finds=("2",), inputs=batch),
+        Example(masked_attention_scores, inputs=batch),
+    )
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for signal in model.signals:
+            if _broken(signal.forward):
+                yield self._report(signal, "output", signal.forward)
+                return
+        for signal in reversed(model.signals):
+            if signal.backward is not None and _broken(signal.backward):
+                yield self._report(signal, "gradient", signal.backward)
+                return
+
+    def _report(self, signal: Signal, what: str, scale: Scale) -> Finding:
+        where = f"in {signal.operation}" if not signal.module else f"in {signal.module} ({signal.operation})"
+        return self.finding(
+            signal,
+            f"the first {what} that is not finite: {scale.nans} NaN and {scale.infs} infinite values {where}",
+            related=signal.weights,
+            measured={"nan": scale.nans, "inf": scale.infs},
+            expected={"nan": 0, "inf": 0},
+            help="look at the operation's inputs: a zero norm, an overflow, a fully masked softmax row",
+        )
+
+
+def _broken(scale: Scale) -> bool:
+    """NaN is never meant; infinities are, as masks of attention scores."""
+    return scale.nans > 0
