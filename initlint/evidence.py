@@ -150,7 +150,11 @@ class Rebuild:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Figures of one tensor's values, from a single read. Moments are over the finite values."""
+    """Figures of one tensor's values, from a single read.
+
+    Extremes and moments are over the finite values (NaN if there are none). A complex value counts as
+    two reals. Slices of a single element count neither as duplicates nor as constant.
+    """
 
     count: int
     minimum: float
@@ -158,7 +162,7 @@ class Statistics:
     mean: float
     std: float
     skewness: float
-    kurtosis: float  # 3 for a normal, 1.8 for a uniform distribution
+    kurtosis: float  # 3 for a normal, 1.8 for a uniform distribution, 0 for a constant
     zeros: int = 0
     nans: int = 0
     infs: int = 0
@@ -167,6 +171,7 @@ class Statistics:
     duplicates: tuple[int, ...] = ()  # per axis: slices that are exact copies of an earlier slice
     constant_slices: tuple[int, ...] = ()  # per axis: slices that are one constant
     sample: tuple[float, ...] = ()  # up to 512 sorted values, drawn evenly over the tensor
+    orthogonality: float | None = None  # how far W·Wᵀ of some rows (columns, if fewer) is from a multiple of I
     parts: tuple[Statistics, ...] = ()  # equal slices along axis 0 that a fused tensor is made of
 
     @property
@@ -234,7 +239,9 @@ class Scheme:
     fan: int | None = None
     fan_mode: str | None = None  # "fan_in", "fan_out", "fan_avg"
     text: str = ""  # as to be shown: "kaiming_uniform_(a=√5)"
-    formula: str = ""  # "1/√fan_in"
+    formula: str = ""  # of the std, or of the bound of a uniform: "1/√fan_in"
+    mean: float = 0.0  # centre of the distribution
+    reading: Literal["true", "nn.init"] | None = None  # whose fan: the traced use's, or the stored shape's
 
 
 # ---------------------------------------------------------------- probe: what the signal does

@@ -1,0 +1,331 @@
+"""What initialisation theory expects, and how far a healthy draw may stray from it by chance.
+
+Scale. A unit y = Σ wᵢ φ(xᵢ) over n = fan_in inputs has E[y²] = n·σ²·E[φ(x)²]. Asking for E[y²] = E[x²]
+= 1 gives σ = g/√n with the gain g = 1/√E[φ(z)²], z ~ N(0, 1): LeCun et al., Efficient BackProp (1998),
+§4.6 for tanh, Glorot & Bengio (2010) for linear units and for both directions at once (the mean of the
+two fans), He et al., Delving Deep into Rectifiers (2015), §2.2 for ReLU and leaky ReLU.
+
+Chance. A healthy draw is to be called unhealthy less than once in 10⁶ tensors, so every bound below is a
+quantile of its sampling distribution at `FALSE_ALARM`, exact where tensors are small.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from statistics import NormalDist
+
+FALSE_ALARM = 1e-6
+"""Chance that one comparison calls a healthy draw unhealthy."""
+
+NORMAL = NormalDist()
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. (2017), §2
+
+
+# ---------------------------------------------------------------- activations and gains
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def _softplus(x: float) -> float:
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+
+
+ACTIVATIONS: dict[str, Callable[[float], float]] = {
+    "linear": lambda x: x,
+    "relu": lambda x: max(x, 0.0),
+    "relu6": lambda x: min(max(x, 0.0), 6.0),
+    "leaky_relu": lambda x: max(x, 0.01 * x),
+    "prelu": lambda x: max(x, 0.25 * x),  # PReLU's slope when training starts
+    "rrelu": lambda x: max(x, 11 / 48 * x),
+    "elu": lambda x: x if x > 0 else math.expm1(x),
+    "celu": lambda x: x if x > 0 else math.expm1(x),
+    "selu": lambda x: SELU_SCALE * (x if x > 0 else SELU_ALPHA * math.expm1(x)),
+    "gelu": lambda x: x * NORMAL.cdf(x),
+    "silu": lambda x: x * _sigmoid(x),
+    "mish": lambda x: x * math.tanh(_softplus(x)),
+    "hardswish": lambda x: x * min(max(x + 3, 0.0), 6.0) / 6,
+    "softplus": _softplus,
+    "sigmoid": _sigmoid,
+    "logsigmoid": lambda x: -_softplus(-x),
+    "hardsigmoid": lambda x: min(max(x + 3, 0.0), 6.0) / 6,
+    "tanh": math.tanh,
+    "hardtanh": lambda x: min(max(x, -1.0), 1.0),
+    "softsign": lambda x: x / (1 + abs(x)),
+    "tanhshrink": lambda x: x - math.tanh(x),
+    "relu_squared": lambda x: max(x, 0.0) ** 2,
+}
+"""Element-wise activations as functions of one pre-activation."""
+
+_SYNONYMS = {"none": "linear", "identity": "linear", "swish": "silu", "hard_swish": "hardswish"}
+
+
+def _leaky(slope: float) -> Callable[[float], float]:
+    return lambda x: x if x > 0 else slope * x
+
+
+@lru_cache(maxsize=256)
+def second_moment(activation: str, scale: float = 1.0, slope: float | None = None) -> float:
+    """E[φ(scale·z)²] for z ~ N(0, 1), by the trapezoidal rule (error below 1e-8). KeyError: unknown."""
+    function = _leaky(slope) if slope is not None else ACTIVATIONS[_SYNONYMS.get(activation, activation)]
+    step = 1 / 64
+    weights = ((k * step, math.exp(-((k * step) ** 2) / 2)) for k in range(-10 * 64, 10 * 64 + 1))
+    return math.fsum(w * function(scale * z) ** 2 for z, w in weights) * step / math.sqrt(2 * math.pi)
+
+
+def gain(activation: str | None, slope: float | None = None) -> float | None:
+    """Forward gain 1/√E[φ(z)²] that preserves the second moment; None for what is no activation we know.
+
+    Exact values: linear 1, relu √2, leaky_relu √(2/(1+a²)) (He et al. 2015, eq. 15), selu 1 (its
+    constants are made so that (0, 1) is the fixed point, Klambauer et al. 2017). tanh gives 1.5925.
+    `nn.init.calculate_gain` says 5/3 for tanh (a round figure near it), 3/4 for selu (a value that was
+    found to train, not the one of the paper) and 1 for sigmoid (only right near 0, where it is linear).
+    """
+    name = _SYNONYMS.get(activation or "linear", activation or "linear")
+    if name in ("leaky_relu", "prelu", "relu") or slope is not None:
+        a = slope if slope is not None else {"relu": 0.0, "prelu": 0.25}.get(name, 0.01)
+        return math.sqrt(2 / (1 + a * a))
+    if name in ("linear", "selu"):
+        return 1.0
+    if name not in ACTIVATIONS:
+        return None
+    return 1 / math.sqrt(second_moment(name))
+
+
+PYTORCH_GAINS: dict[str, float] = {
+    "linear": 1.0,
+    "relu": math.sqrt(2),
+    "leaky_relu": math.sqrt(2 / (1 + 0.01**2)),
+    "tanh": 5 / 3,
+    "selu": 3 / 4,
+    "sigmoid": 1.0,
+}
+"""What `torch.nn.init.calculate_gain` returns."""
+
+
+def expected_std(fan_in: int, activation: str | None = None, slope: float | None = None) -> float | None:
+    """Standard deviation g/√fan_in of a weight whose *input* went through `activation`.
+
+    The factor corrects what the activation in front of the weight does to the second moment; in a plain
+    stack that is the activation behind it as well (He et al. 2015, eq. 10). None: unknown activation.
+    """
+    factor = gain(activation, slope)
+    return None if factor is None or fan_in < 1 else factor / math.sqrt(fan_in)
+
+
+def default_bound(fan_in: int) -> float:
+    """1/√n, n connections into a unit: the range [-1/√n, 1/√n] of PyTorch's Linear and Conv layers.
+
+    That is `kaiming_uniform_(a=√5)`: √3·√(2/(1+5))/√n; the standard deviation is 1/√(3n).
+    """
+    return 1 / math.sqrt(max(fan_in, 1))
+
+
+# ---------------------------------------------------------------- special functions
+
+
+def _gamma_lower(a: float, x: float) -> float:
+    """Regularised P(a, x) by series or continued fraction (Numerical Recipes, §6.2)."""
+    if x <= 0:
+        return 0.0
+    scale = math.exp(a * math.log(x) - x - math.lgamma(a))
+    if x < a + 1:
+        term = total = 1 / a
+        k = a
+        while term > total * 1e-16:
+            k += 1
+            term *= x / k
+            total += term
+        return scale * total
+    b = x + 1 - a
+    c, d = 1e300, 1 / b
+    h = d
+    for i in range(1, 10_000):
+        an = -i * (i - a)
+        b += 2
+        d = 1 / (an * d + b or 1e-300)
+        c = b + an / c or 1e-300
+        h *= d * c
+        if abs(d * c - 1) < 1e-15:
+            break
+    return 1 - scale * h
+
+
+def _beta(a: float, b: float, x: float) -> float:
+    """Regularised incomplete beta I_x(a, b) by continued fraction (Numerical Recipes, §6.4)."""
+    if x <= 0 or x >= 1:
+        return float(x >= 1)
+    if x > (a + 1) / (a + b + 2):
+        return 1 - _beta(b, a, 1 - x)
+    front = math.exp(
+        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    )
+    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1) or 1e-300)
+    h = d
+    for m in range(1, 10_000):
+        for numerator in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            d = 1 / (1 + numerator * d or 1e-300)
+            c = 1 + numerator / c or 1e-300
+            h *= c * d
+        if abs(c * d - 1) < 1e-15:
+            break
+    return front * h / a
+
+
+def _bisect(function: Callable[[float], float], target: float, low: float, high: float) -> float:
+    """Where the increasing `function` reaches `target`, on a logarithmic scale."""
+    for _ in range(200):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if function(middle) < target else (low, middle)
+        if high / low - 1 < 1e-12:
+            break
+    return math.sqrt(low * high)
+
+
+@lru_cache(maxsize=4096)
+def chi_square_quantile(alpha: float, freedom: float, *, upper: bool = False) -> float:
+    """Where the lower (or upper) tail of χ² holds `alpha`; Wilson & Hilferty (1931) above 1000 degrees."""
+    if freedom > 1000:
+        z = NORMAL.inv_cdf(alpha) * (-1 if upper else 1)
+        return freedom * (1 - 2 / (9 * freedom) + z * math.sqrt(2 / (9 * freedom))) ** 3
+    target = 1 - alpha if upper else alpha
+    return 2 * _bisect(lambda x: _gamma_lower(freedom / 2, x), target, 1e-300, freedom + 1000)
+
+
+@lru_cache(maxsize=4096)
+def student_quantile(alpha: float, freedom: float) -> float:
+    """t beyond which lie `alpha` of both tails of Student's distribution together."""
+    if freedom > 10_000:
+        z = -NORMAL.inv_cdf(alpha / 2)
+        return z + (z**3 + z) / (4 * freedom)  # Cornish-Fisher, first term
+    return _bisect(
+        lambda t: -_beta(freedom / 2, 0.5, freedom / (freedom + t * t)), -alpha, 1e-3, 1e9 / min(alpha, 1)
+    )
+
+
+# ---------------------------------------------------------------- sampling errors
+
+
+def std_error(n: int, kurtosis: float = 3.0) -> float:
+    """Relative standard error of a sample std: var(s²) = σ⁴(κ-1)/n, hence ½·√((κ-1)/n) for s."""
+    return 0.5 * math.sqrt(max(kurtosis - 1, 0.0) / n) if n else math.inf
+
+
+@lru_cache(maxsize=4096)
+def std_interval(n: int, kurtosis: float = 3.0, alpha: float = FALSE_ALARM) -> tuple[float, float]:
+    """Range of (sample std)/σ that n independent values leave at either end with chance `alpha`.
+
+    n·s²/σ² of a normal is χ² with n-1 degrees of freedom. For another kurtosis the degrees become
+    2(n-1)/(κ-1), which gives s² its right variance (Box 1953). A small sample of a light-tailed
+    distribution can still be narrow by chance like a normal one: light tails count from 64 values on.
+    """
+    if n < 2:
+        return 0.0, math.inf
+    tails = max(kurtosis, 3.0 if n < 64 else 1.8)
+    freedom = 2 * (n - 1) / (tails - 1)
+    share = (n - 1) / n / freedom  # the std of Statistics divides by n
+    low = chi_square_quantile(alpha, freedom) * share
+    high = chi_square_quantile(alpha, freedom, upper=True) * share
+    return math.sqrt(max(low, 0.0)), math.sqrt(high)
+
+
+def departs(measured: float, expected: float, n: int, *, kurtosis: float = 3.0, ratio: float = 1.0) -> bool:
+    """Whether a std differs from the expected one by more than sampling error and more than `ratio`.
+
+    `kurtosis` is that of the expected distribution (3 is safe for uniform, truncated and normal draws).
+    """
+    return exceeds(measured, expected, n, kurtosis=kurtosis, ratio=ratio) or falls_short(
+        measured, expected, n, kurtosis=kurtosis, ratio=ratio
+    )
+
+
+def exceeds(measured: float, expected: float, n: int, *, kurtosis: float = 3.0, ratio: float = 1.0) -> bool:
+    """Whether a std is above the expected one by more than sampling error and more than `ratio`."""
+    return measured > expected * max(std_interval(n, kurtosis)[1], ratio)
+
+
+def falls_short(
+    measured: float, expected: float, n: int, *, kurtosis: float = 3.0, ratio: float = 1.0
+) -> bool:
+    """Whether a std is below the expected one by more than sampling error and more than `ratio`."""
+    return measured < expected * min(std_interval(n, kurtosis)[0], 1 / ratio)
+
+
+def mean_error(std: float, n: int, alpha: float = FALSE_ALARM) -> float:
+    """Largest |mean| that n values around zero have by chance: Student's t, measured `std` (divisor n)."""
+    return math.inf if n < 2 else student_quantile(alpha, n - 1) * std / math.sqrt(n - 1)
+
+
+def biased(mean: float, std: float, n: int, *, ratio: float = 0.0) -> bool:
+    """Whether a mean is off zero by more than sampling error and more than `ratio` standard deviations."""
+    return abs(mean) > max(mean_error(std, n), ratio * std)
+
+
+def largest(n: int, alpha: float = FALSE_ALARM) -> float:
+    """Magnitude, in σ, that n normal values together exceed with chance `alpha` (Bonferroni).
+
+    It bounds uniform (√3), truncated and orthogonal draws too, whose tails are lighter.
+    """
+    return -NORMAL.inv_cdf(alpha / (2 * max(n, 1)))
+
+
+def smallest_maximum(n: int, alpha: float = FALSE_ALARM) -> float:
+    """Magnitude, in σ, below which all of n normal values stay with chance `alpha`."""
+    return -NORMAL.inv_cdf(-math.expm1(math.log(alpha) / max(n, 1)) / 2)
+
+
+def fraction_bound(expected: float, n: int, alpha: float = FALSE_ALARM) -> float:
+    """Fraction that n independent events of chance `expected` exceed with chance below `alpha`.
+
+    Chernoff's bound: P(fraction ≥ f) ≤ exp(-n·KL(f‖p)) for f > p (Hoeffding 1963, theorem 1).
+    """
+    if not 0 < expected < 1 or n < 1:
+        return 1.0 if expected >= 1 or n < 1 else 0.0
+    limit = -math.log(alpha) / n
+    if -math.log(expected) <= limit:
+        return 1.0
+    low, high = expected, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        rest = (1 - middle) * math.log((1 - middle) / (1 - expected)) if middle < 1 else 0.0
+        low, high = (middle, high) if middle * math.log(middle / expected) + rest < limit else (low, middle)
+    return high
+
+
+# ---------------------------------------------------------------- shapes of distributions
+
+
+@lru_cache(maxsize=64)
+def truncated_moments(cut: float) -> tuple[float, float, float, float]:
+    """Second, fourth, sixth and eighth moment of a standard normal cut at ±`cut` (by parts, recursively)."""
+    inside = 2 * NORMAL.cdf(cut) - 1
+    edge = 2 * NORMAL.pdf(cut) / inside
+    moments = [1.0]
+    for order in (2, 4, 6, 8):
+        moments.append((order - 1) * moments[-1] - cut ** (order - 1) * edge)
+    return moments[1], moments[2], moments[3], moments[4]
+
+
+def kurtosis_error(fourth: float, sixth: float, eighth: float, n: int) -> float:
+    """Standard error of the sample kurtosis of a symmetric distribution with these standardised moments.
+
+    Delta method on m₄/m₂²: μ₈ - 4μ₄μ₆ + 4μ₄³ - μ₄² over n (24/n for a normal, 1.32/n for a uniform).
+    """
+    return math.sqrt((eighth - 4 * fourth * sixth + 4 * fourth**3 - fourth**2) / n)
+
+
+def fans(shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """(fan_in, fan_out) as `torch.nn.init` reads a stored shape; None below two dimensions.
+
+    Dimension 1 times the receptive field, and dimension 0 times the receptive field.
+    """
+    if len(shape) < 2:
+        return None
+    receptive = math.prod(shape[2:])
+    return shape[1] * receptive, shape[0] * receptive
