@@ -1,0 +1,412 @@
+"""Initialisation faults, written into healthy models by the calls that people make."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.architectures import Architecture
+
+Names = tuple[str, ...]
+RECURRENT = (nn.LSTM, nn.GRU, nn.GRUCell)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One kind of fault.
+
+    `places` lists where it can stand in a healthy model, `write` puts it there and returns the names
+    of the parameters that carry it. `real` says how it is told from a harmless change: by gradients
+    that move, by gradients that stay zero, or by nature.
+    """
+
+    name: str
+    places: Callable[[Architecture, nn.Module], list[str]]
+    write: Callable[[nn.Module, str], Names]
+    real: str = "gradients"  # "gradients", "stays zero", "by nature"
+    skips: bool = False  # the place is left out of the initialiser instead of being written to
+
+    def build(self, architecture: Architecture, place: str) -> nn.Module:
+        """The model with the fault in it."""
+        return self.inject(architecture, place)[0]
+
+    def inject(self, architecture: Architecture, place: str) -> tuple[nn.Module, Names]:
+        """The model with the fault in it, and the names of the parameters that carry it."""
+        model = architecture.build(skip={place} if self.skips else ())
+        return model, self.write(model, place)
+
+
+# ---------------------------------------------------------------- places
+
+
+def owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module that holds a parameter or child, and its local name."""
+    path, _, local = name.rpartition(".")
+    return model.get_submodule(path), local
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """Trainable matrices and kernels with at least two inputs and two outputs."""
+    return {
+        name: weight
+        for name, weight in model.named_parameters()
+        if weight.dim() >= 2
+        and weight.requires_grad
+        and min(weight.shape[:2]) > 1
+        and not isinstance(owner(model, name)[0], nn.Embedding)
+        and name.rpartition(".")[2].startswith(("weight", "w1", "w2", "visual_proj", "text_proj"))
+    }
+
+
+def all_weights(architecture: Architecture, model: nn.Module) -> list[str]:
+    return list(weights(model))
+
+
+def hidden_weights(architecture: Architecture, model: nn.Module) -> list[str]:
+    """Weights for which a small value is not a known choice."""
+    return [name for name in weights(model) if not architecture.may_be_small(name)]
+
+
+def squashed_weights(architecture: Architecture, model: nn.Module) -> list[str]:
+    return [name for name in weights(model) if architecture.is_squashed(name)]
+
+
+def weights_and_embeddings(architecture: Architecture, model: nn.Module) -> list[str]:
+    tables = [f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)]
+    return [*weights(model), *tables] if len(tables) > 1 else list(weights(model))
+
+
+def zeros_in_series(architecture: Architecture, model: nn.Module) -> list[str]:
+    """Single hidden weights, and modules that hold several of them."""
+    blocks = {name.rpartition(".")[0].rpartition(".")[0] for name in weights(model)} - {""}
+    return [*hidden_weights(architecture, model), *sorted(blocks)]
+
+
+def uneven_weights(architecture: Architecture, model: nn.Module) -> list[str]:
+    """Weights of Linear and Conv layers whose fan_in and fan_out differ at least four times."""
+    return [
+        name
+        for name, weight in weights(model).items()
+        if max(weight.shape[:2]) >= 4 * min(weight.shape[:2])
+        and isinstance(owner(model, name)[0], nn.Linear | nn.Conv1d | nn.Conv2d)
+    ]
+
+
+def uneven_matrices(architecture: Architecture, model: nn.Module) -> list[str]:
+    """Likewise for matrices that are, or can be, stored as (inputs, outputs)."""
+    return [
+        name
+        for name, weight in weights(model).items()
+        if max(weight.shape[-2:]) >= 4 * min(weight.shape[-2:])
+        and weight.dim() == 2
+        and not isinstance(owner(model, name)[0], RECURRENT)
+    ]
+
+
+def plain_stacks(architecture: Architecture, model: nn.Module) -> list[str]:
+    """The whole model, if it is deep and nothing normalises its signal."""
+    return [""] if len(weights(model)) >= 4 and not normalisations(architecture, model) else []
+
+
+def rectified_stacks(architecture: Architecture, model: nn.Module) -> list[str]:
+    """The whole model, if it is a plain stack of ReLU layers."""
+    rectified = any(isinstance(module, nn.ReLU) for module in model.modules())
+    return plain_stacks(architecture, model) if rectified else []
+
+
+def normalisations(architecture: Architecture, model: nn.Module) -> list[str]:
+    return [
+        f"{name}.weight"
+        for name, module in model.named_modules()
+        if "Norm" in type(module).__name__ and isinstance(getattr(module, "weight", None), Tensor)
+    ]
+
+
+def biases(architecture: Architecture, model: nn.Module) -> list[str]:
+    return [
+        f"{name}.bias"
+        for name, module in model.named_modules()
+        if isinstance(getattr(module, "bias", None), Tensor) and f"{name}.weight" in weights(model)
+    ]
+
+
+def skippable(architecture: Architecture, model: nn.Module) -> list[str]:
+    """Modules of families of at least three whose weights the initialiser changes at least twofold."""
+    if architecture.init is None:
+        return []
+    found = []
+    for name, weight in weights(model).items():
+        path = name.rpartition(".")[0]
+        siblings = [
+            other for other, w in weights(model).items() if kin(name, other) and w.shape == weight.shape
+        ]
+        if path and len(siblings) >= 3:
+            left = architecture.build(skip={path}).get_parameter(name).std().item()
+            if not weight.any() or abs(math.log(left / weight.std().item())) > math.log(2):
+                found.append(path)
+    return sorted(set(found))
+
+
+def kin(name: str, other: str) -> bool:
+    """The names differ in indices and trailing digits only."""
+    strip = str.maketrans("", "", "0123456789")
+    return name.translate(strip) == other.translate(strip)
+
+
+def copies(architecture: Architecture, model: nn.Module) -> list[str]:
+    """Second and later of equally shaped modules in one list, if they hold random values."""
+    return [
+        f"{path}.{key}".lstrip(".")
+        for path, container in model.named_modules()
+        if isinstance(container, nn.ModuleList | nn.Sequential)
+        for key, module in container.named_children()
+        if int(key) > 0 and twin(container, module) is not None and weights(module)
+    ]
+
+
+def twin(container: nn.Module, module: nn.Module) -> str | None:
+    """The first other module of the container with the same class and shapes."""
+
+    def shapes(m: nn.Module) -> list[torch.Size]:
+        return [p.shape for p in m.parameters()]
+
+    for key, sibling in container.named_children():
+        if sibling is not module and type(sibling) is type(module) and shapes(sibling) == shapes(module):
+            return key
+    return None
+
+
+def hideable(architecture: Architecture, model: nn.Module) -> list[str]:
+    """Modules with parameters that a plain attribute can stand in for."""
+    return [
+        path
+        for path, module in model.named_modules()
+        if path
+        and any(True for _ in module.parameters())
+        and not isinstance(owner(model, path)[0], nn.ModuleList | nn.Sequential)
+        and runs(architecture, path)
+    ]
+
+
+def runs(architecture: Architecture, path: str) -> bool:
+    model = architecture.build()
+    hide(model, path)
+    try:
+        model(*architecture.inputs())
+    except (AttributeError, TypeError):  # something reads an attribute of the hidden module
+        return False
+    return True
+
+
+# ---------------------------------------------------------------- faults
+
+
+def constant(value: float) -> Callable[[nn.Module, str], Names]:
+    def write(model: nn.Module, place: str) -> Names:
+        nn.init.constant_(model.get_parameter(place), value)
+        return (place,)
+
+    return write
+
+
+def scaled(factor: float) -> Callable[[nn.Module, str], Names]:
+    def write(model: nn.Module, place: str) -> Names:
+        with torch.no_grad():
+            model.get_parameter(place).mul_(factor)
+        return (place,)
+
+    return write
+
+
+def zeros(model: nn.Module, place: str) -> Names:
+    """Weight and bias of one layer, or of every layer of a block."""
+    chosen = [name for name in weights(model) if name == place or name.startswith(place + ".")]
+    for name in chosen:
+        nn.init.zeros_(model.get_parameter(name))
+        layer = owner(model, name)[0]
+        if isinstance(getattr(layer, "bias", None), Tensor):
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return tuple(chosen)
+
+
+def gain_three(model: nn.Module, place: str) -> Names:
+    """One weight, or every weight, with a gain of three."""
+    chosen = [place] if place else list(weights(model))
+    for name in chosen:
+        weight = model.get_parameter(name)
+        nn.init.normal_(weight, std=3 / math.sqrt(inputs_of(model, name)))
+    return tuple(chosen)
+
+
+def linear_gain(model: nn.Module, place: str) -> Names:
+    """Every weight with the gain of a linear layer, though a ReLU follows."""
+    for name in weights(model):
+        nn.init.normal_(model.get_parameter(name), std=1 / math.sqrt(inputs_of(model, name)))
+    return tuple(weights(model))
+
+
+def inputs_of(model: nn.Module, name: str) -> int:
+    """The true fan-in of a weight."""
+    weight, layer = model.get_parameter(name), owner(model, name)[0]
+    in_out = not isinstance(layer, nn.Linear | nn.modules.conv._ConvNd | RECURRENT)
+    return weight.shape[-2] if in_out else weight[0].numel()
+
+
+def wrong_fan(model: nn.Module, place: str) -> Names:
+    nn.init.kaiming_normal_(model.get_parameter(place), mode="fan_out", nonlinearity="relu")
+    return (place,)
+
+
+class InOut(nn.Module):
+    """Linear layer with a weight of shape (inputs, outputs)."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(inputs, outputs))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        nn.init.kaiming_normal_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map the last axis."""
+        y = x @ self.weight
+        return y if self.bias is None else y + self.bias
+
+
+def transposed_fan(model: nn.Module, place: str) -> Names:
+    """kaiming_normal_ on a weight of shape (inputs, outputs): it reads the outputs as fan-in."""
+    layer = owner(model, place)[0]
+    if isinstance(layer, nn.Linear):
+        path = place.rpartition(".")[0]
+        model.set_submodule(path, InOut(layer.in_features, layer.out_features, layer.bias is not None))
+    else:
+        nn.init.kaiming_normal_(model.get_parameter(place))
+    return (place,)
+
+
+def skipped(model: nn.Module, place: str) -> Names:
+    return tuple(name for name in weights(model) if name.startswith(place + "."))
+
+
+def random_gain(model: nn.Module, place: str) -> Names:
+    nn.init.normal_(model.get_parameter(place), 0, 0.02)
+    return (place,)
+
+
+def clone(model: nn.Module, place: str) -> Names:
+    """A layer that is a deep copy of its sibling; either of the two may be named."""
+    container, _ = owner(model, place)
+    key = twin(container, model.get_submodule(place))
+    original = f"{place.rpartition('.')[0]}.{key}".lstrip(".")
+    model.set_submodule(place, copy.deepcopy(model.get_submodule(original)))
+    return tuple(
+        f"{path}.{name}" for path in (place, original) for name in weights(model.get_submodule(path))
+    )
+
+
+def hide(model: nn.Module, place: str) -> Names:
+    """A list in place of a ModuleList, a function in place of any other module."""
+    parent, local = owner(model, place)
+    child = model.get_submodule(place)
+    names = tuple(f"{place}.{name}" for name, _ in child.named_parameters())
+    delattr(parent, local)
+    if isinstance(child, nn.ModuleList):
+        setattr(parent, local, list(child))
+    else:
+        setattr(parent, local, lambda *args: child(*args))
+    return (place, *names)
+
+
+def frozen(model: nn.Module, place: str) -> Names:
+    model.get_parameter(place).requires_grad_(False)
+    return (place,)
+
+
+def unwritten(model: nn.Module, place: str) -> Names:
+    layer, local = owner(model, place)
+    setattr(layer, local, nn.Parameter(torch.empty(model.get_parameter(place).shape)))
+    return (place,)
+
+
+FAULTS: tuple[Fault, ...] = (
+    Fault("constant 0.05", all_weights, constant(0.05)),
+    Fault("constant 0.5", all_weights, constant(0.5)),
+    Fault("constant 1", all_weights, constant(1.0)),
+    Fault("zero", zeros_in_series, zeros, real="stays zero"),
+    Fault("× 100", weights_and_embeddings, scaled(100)),
+    Fault("× 0.01", hidden_weights, scaled(0.01)),
+    Fault("gain 3, one layer", all_weights, gain_three),
+    Fault("gain 3, plain stack", plain_stacks, gain_three),
+    Fault("linear gain before ReLU", rectified_stacks, linear_gain),
+    Fault("wrong fan", uneven_weights, wrong_fan),
+    Fault("transposed fan", uneven_matrices, transposed_fan),
+    Fault("missing layer", skippable, skipped, real="by nature", skips=True),
+    Fault("norm gain ~ N(0, 0.02)", normalisations, random_gain),
+    Fault("bias 10", biases, constant(10)),
+    Fault("bias -10", biases, constant(-10)),
+    Fault("clone", copies, clone, real="by nature"),
+    Fault("unregistered", hideable, hide, real="by nature"),
+    Fault("frozen", all_weights, frozen, real="by nature"),
+    Fault("uninitialised", all_weights, unwritten, real="by nature"),
+    Fault("saturating", squashed_weights, scaled(30)),
+)
+
+FAULT_BY_NAME = {fault.name: fault for fault in FAULTS}
+
+
+# ---------------------------------------------------------------- is it a fault?
+
+
+def is_real(fault: Fault, architecture: Architecture, place: str, effect: float, seed: int = 0) -> bool:
+    """The fault changes how the model trains, in plain torch.
+
+    "gradients": the gradient of some parameter is `effect` times larger or smaller than in the healthy
+    model. "stays zero": some parameter that learns in the healthy model never gets a gradient.
+    """
+    if fault.real == "by nature":
+        return True
+    steps = 5 if fault.real == "stays zero" else 1
+    healthy = list(gradients(architecture, seeded(architecture.build, seed), steps))
+    faulty = list(gradients(architecture, seeded(lambda: fault.build(architecture, place), seed), steps))
+    if fault.real == "stays zero":
+        return any(
+            any(step[name] > 0 for step in healthy) and not any(step.get(name, 1.0) > 0 for step in faulty)
+            for name in healthy[0]
+        )
+    return max(ratios(healthy[0], faulty[0]), default=1.0) >= effect
+
+
+def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return build()
+
+
+def ratios(before: dict[str, float], after: dict[str, float]) -> Iterator[float]:
+    """How many times each gradient grew or shrank; gradients that are rounding noise do not count."""
+    floors = [1e-5 * max(step.values(), default=0.0) for step in (before, after)]
+    for name in before.keys() & after.keys():
+        a, b = max(before[name], floors[0]), max(after[name], floors[1])
+        if not math.isfinite(b):
+            yield math.inf
+        elif min(a, b) > 0 and (a > floors[0] or b > floors[1]):
+            yield max(a / b, b / a)
+
+
+def gradients(architecture: Architecture, model: nn.Module, steps: int) -> Iterator[dict[str, float]]:
+    """Root mean square of every parameter's gradient, at each of a few steps of gradient descent."""
+    for step in range(steps):
+        torch.manual_seed(step)
+        model.zero_grad(set_to_none=True)
+        architecture.loss(model(*architecture.inputs())).backward()  # type: ignore[no-untyped-call]
+        trained = {name: p for name, p in model.named_parameters() if p.grad is not None}
+        yield {
+            name: p.grad.square().mean().sqrt().item() for name, p in trained.items() if p.grad is not None
+        }
+        with torch.no_grad():
+            for parameter in trained.values():
+                if parameter.grad is not None:
+                    parameter -= 0.01 * parameter.grad / (parameter.grad.norm() + 1e-12)
