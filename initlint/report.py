@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Literal
 
 from initlint.errors import InitlintError
@@ -27,6 +29,13 @@ class Tool:
     python: str
     seed: int
     device: str
+
+    @classmethod
+    def here(cls, seed: int, device: str) -> Tool:
+        """With the versions that are installed; does not import torch."""
+        from initlint import __version__
+
+        return cls(__version__, version("torch"), platform.python_version(), seed, device)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,8 @@ class Rule:
     #: Rules whose findings explain this rule's, on the same tensor or module, upstream of it, or anywhere.
     explained_by: ClassVar[Mapping[str, Relation]] = {}
     examples: ClassVar[tuple[Example, ...]]
+    #: Severity of every finding where the configuration sets one.
+    overridden: Severity | None = None
 
     def __init__(self, **options: Figure) -> None:
         known = self.options()
@@ -97,7 +99,7 @@ class Rule:
         return Finding(
             code=self.code,
             rule=self.name,
-            severity=severity or self.severity,
+            severity=self.overridden or severity or self.severity,
             subject=name,
             message=message,
             help=help,

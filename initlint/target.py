@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from initlint.errors import TargetError
 
@@ -323,7 +323,7 @@ def example(text: str, folder: str) -> object:
     return _call(found, "inputs") if inspect.isroutine(found) else found
 
 
-def criterion(text: str, folder: str) -> Callable[..., object]:
+def criterion(text: str, folder: str) -> Callable[..., Any]:
     """The loss that `module:attr` names; a class is instantiated. Raises TargetError of stage "loss"."""
     found = _named(text, folder, "loss")
     if isinstance(found, type):
