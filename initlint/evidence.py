@@ -242,6 +242,7 @@ class Scheme:
     formula: str = ""  # of the std, or of the bound of a uniform: "1/√fan_in"
     mean: float = 0.0  # centre of the distribution
     reading: Literal["true", "nn.init"] | None = None  # whose fan: the traced use's, or the stored shape's
+    fit: Literal["all", "bulk"] = "all"  # "bulk": fits but for single values that stand out
 
 
 # ---------------------------------------------------------------- probe: what the signal does
