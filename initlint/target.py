@@ -175,7 +175,7 @@ def _missing_file(spec: Spec, path: Path) -> TargetError:
         hint = f"; did you mean {spec.source}.py:{spec.attribute}?"
     elif path.parent.is_dir():
         names = [entry.name for entry in path.parent.iterdir() if entry.suffix == ".py"]
-        close = _closest(path.name, names)
+        close = suggested(path.name, names)
         hint = f"; did you mean {Path(spec.source).with_name(close)}:{spec.attribute}?" if close else ""
     return _not_found(spec, f"there is no file {spec.source}{hint}", kind="FileNotFoundError")
 
@@ -201,7 +201,7 @@ def _module_hint(name: str, missing: str, spec: Spec) -> str:
         return f"; did you mean {as_file}:{spec.attribute}?"
     parent, _, last = missing.rpartition(".")
     path = getattr(sys.modules.get(parent), "__path__", None) if parent else None
-    close = _closest(last, (module.name for module in pkgutil.iter_modules(path)))
+    close = suggested(last, (module.name for module in pkgutil.iter_modules(path)))
     if not close:
         return ""
     suggestion = f"{parent}.{close}" if parent else close
@@ -270,7 +270,7 @@ def attribute_of(spec: Spec, folder: str) -> object:
         except AttributeError as error:
             if error.name not in (None, name):
                 raise blame("import", error) from error
-            close = _closest(name, dir(found))
+            close = suggested(name, dir(found))
             hint = f"; did you mean {close}?" if close else ""
             message = f"{holder} has no attribute {name!r}{hint}"
             file = getattr(found, "__file__", None)
@@ -397,7 +397,7 @@ def _a(found: object) -> str:
     return f"{'an' if name[0] in 'aeiouAEIO' else 'a'} {name}"
 
 
-def _closest(name: str, names: Iterable[str]) -> str | None:
+def suggested(name: str, names: Iterable[str]) -> str | None:
     """The most similar name, if any is similar; public names only, unless a private one was asked for."""
     candidates = [n for n in names if name.startswith("_") or not n.startswith("_")]
     folded = {n.lower(): n for n in reversed(candidates)}

@@ -95,12 +95,18 @@ def run(
     `memory` is the number of bytes that all workers together may use, by default most of what is
     available. `progress` hears of every stage of every target. Interrupted, it ends all workers.
     """
-    jobs = max(1, min(jobs, len(tasks)))
-    share = _share(jobs, memory)
-    context = _context(tasks)
-    waiting: deque[tuple[int, Task, Failure | None]] = deque((i, task, None) for i, task in enumerate(tasks))
-    running: list[Worker] = []
     reports: dict[int, TargetReport] = {}
+    waiting: deque[tuple[int, Task, Failure | None]] = deque()
+    for index, task in enumerate(tasks):
+        try:
+            parse(task.target.model)
+            waiting.append((index, task, None))
+        except TargetError as error:
+            reports[index] = _failed(task.target, error)
+    running: list[Worker] = []
+    jobs = max(1, min(jobs, len(waiting)))
+    share = _share(jobs, memory)
+    context = _context(tasks) if waiting else None
     with TemporaryDirectory(prefix="initlint-") as folder:
         try:
             while waiting or running:

@@ -1,0 +1,392 @@
+"""The command line: from options to targets, reports and an exit status."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NoReturn
+
+import click
+
+from initlint import __version__, config, registry
+from initlint.config import Configuration, TargetSettings
+from initlint.errors import ConfigError, InitlintError
+from initlint.registry import Catalogue, Selection
+from initlint.reporters import FORMATS
+from initlint.target import Target, suggested
+
+if TYPE_CHECKING:
+    from initlint.report import Report
+    from initlint.rule import Rule
+    from initlint.worker import Task
+
+FOUND, FAILED, INTERRUPTED = 1, 2, 130
+TIMEOUT = 600.0  #: seconds; longer than any model that a gate can wait for
+SUFFIXES = {".json": "json", ".txt": "full"}
+
+USAGE = """\
+nothing to lint: name a target, or configure some.
+
+    initlint mymodel:build            # a function, class or nn.Module in mymodel.py
+    initlint path/to/file.py:Net      # the same in a file
+
+    [tool.initlint.targets.mymodel]   # in pyproject.toml
+    model = "mymodel:build"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says; None and () where it says nothing."""
+
+    targets: tuple[str, ...] = ()
+    inputs: str | None = None
+    input_shape: str | None = None
+    loss: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    seed: int | None = None
+    no_probe: bool = False
+    select: tuple[str, ...] | None = None
+    extend_select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    fail_on: str | None = None
+    format: str | None = None
+    output: tuple[str, ...] = ()
+    config_file: Path | None = None
+    jobs: int | None = None
+    timeout: float | None = None
+    explain: str | None = None
+    list_rules: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    color: str = "auto"
+
+
+def _codes(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    """--select A,B --select C as (A, B, C); None when the option was not given."""
+    given = tuple(code.strip() for value in values for code in value.split(",") if code.strip())
+    return given if given or parameter.name != "select" else None
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("targets", metavar="[TARGET]...", nargs=-1)
+@click.option(
+    "--inputs", metavar="MODULE:ATTR", help="What the probe feeds the model: a value or a function."
+)
+@click.option("--input-shape", metavar="SHAPE", help="Shape of the model's input, as in 2,3,224,224.")
+@click.option(
+    "--loss", metavar="MODULE:ATTR", help="Loss of the backward; without it, fixed random gradients."
+)
+@click.option("--device", metavar="DEVICE", help="Where the probe runs.  [default: cpu]")
+@click.option(
+    "--dtype", type=click.Choice(config.DTYPES), help="Type the probe runs in; by default the model's."
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", help="Seed of build and probe.  [default: 0]"
+)
+@click.option("--no-probe", is_flag=True, help="Judge by the values alone: no forward, no backward.")
+@click.option("--select", multiple=True, callback=_codes, metavar="RULES", help="Run these rules only.")
+@click.option("--extend-select", multiple=True, callback=_codes, metavar="RULES", help="Run these rules too.")
+@click.option("--ignore", multiple=True, callback=_codes, metavar="RULES", help="Leave these rules out.")
+@click.option(
+    "--fail-on", type=click.Choice(config.FAIL_ON), help="Exit with 1 from here on.  [default: warning]"
+)
+@click.option("--format", type=click.Choice(list(FORMATS)), help="Of the report on stdout.  [default: table]")
+@click.option(
+    "-o", "--output", multiple=True, metavar="[FORMAT:]FILE", help="Write the report to a file too."
+)
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), metavar="FILE",
+    help="Read [tool.initlint] of this file.  [default: nearest pyproject.toml]",
+)  # fmt: skip
+@click.option("--jobs", type=click.IntRange(1), metavar="N", help="Targets linted at a time.  [default: 1]")
+@click.option(
+    "--timeout", type=click.FloatRange(0), metavar="S",
+    help=f"Seconds a target may take, 0: no limit.  [default: {TIMEOUT:g}]",
+)  # fmt: skip
+@click.option("--explain", metavar="RULE", help="Say what a rule finds, why it matters and what to do.")
+@click.option("--list-rules", is_flag=True, help="List all rules.")
+@click.option("-q", "--quiet", is_flag=True, help="Findings only.")
+@click.option("-v", "--verbose", is_flag=True, help="Every parameter, timings, warnings and tracebacks.")
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    help="Colours.  [default: auto]",
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def command(**values: object) -> int:
+    """Lint how PyTorch models are initialised.
+
+    A TARGET is module:attr or path/to/file.py:attr. It names an nn.Module, a class or a function that
+    returns one, and may be a call with literal arguments: 'timm:create_model("resnet18")'. Without a
+    TARGET, all of [tool.initlint.targets] in pyproject.toml are linted; a name from there lints one.
+
+    RULES are codes, prefixes of codes, names, or ALL, separated by commas.
+
+    Exit status: 0 nothing found, 1 something found, 2 a target could not be linted, or wrong usage.
+    """
+    return _run(Options(**values))  # type: ignore[arg-type]
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The console script."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status; errors are one sentence on stderr."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that has no √ shows a question mark
+    try:
+        return int(command.main(args=list(arguments), prog_name="initlint", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        return FAILED
+    except InitlintError as error:
+        _say(str(error))
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted")
+        return INTERRUPTED
+    except Exception as error:
+        if "-v" in arguments or "--verbose" in arguments:
+            traceback.print_exc()
+        _say(f"internal error: {type(error).__name__}: {error} (-v shows where)")
+        return FAILED
+
+
+def _say(text: str) -> None:
+    click.echo(f"initlint: {text}", err=True)
+
+
+def _run(options: Options) -> int:
+    if options.explain or options.list_rules:
+        catalogue = registry.load()
+        if options.explain:
+            from initlint.explain import page
+
+            _print(page(catalogue.find(options.explain)))
+        else:
+            from initlint.explain import table
+
+            _print(table(catalogue.rules))
+        return 0
+    return _lint(options)
+
+
+def _lint(options: Options) -> int:
+    settings = _configuration(options)
+    layout = options.format or settings.format or "table"
+    if layout not in FORMATS:
+        raise ConfigError(f"{settings.origin('format')}: must be one of {', '.join(FORMATS)}, not {layout!r}")
+    files = _outputs(options, settings)
+    chosen = _targets(options, settings)
+    tasks = _tasks(chosen, options, settings, registry.load())
+    progress = Progress(shown=sys.stderr.isatty() and not options.quiet)
+    from initlint.report import Report, Tool
+    from initlint.worker import run as lint
+
+    try:
+        targets = lint(
+            tasks, jobs=options.jobs or settings.jobs or 1, verbose=options.verbose, progress=progress.show
+        )
+    finally:
+        progress.clear()
+    report = Report(
+        Tool.here(_seed(options, settings, None), options.device or settings.device or "cpu"), targets
+    )
+    _write(report, files, options)
+    colored = _colored(options.color, sys.stdout)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    _print(FORMATS[layout](report, width=width, color=colored, verbose=options.verbose, quiet=options.quiet))
+    return _status(report, options.fail_on or settings.fail_on or "warning")
+
+
+def _status(report: Report, fail_on: str) -> int:
+    if report.failed:
+        return FAILED
+    if fail_on == "never":
+        return 0
+    return FOUND if report.at_least(fail_on) else 0  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- what is to be linted
+
+
+def _configuration(options: Options) -> Configuration:
+    if options.inputs and options.input_shape:
+        raise ConfigError("--inputs and --input-shape exclude each other")
+    if options.config_file is not None:
+        return config.read(options.config_file)
+    return config.find(Path.cwd())
+
+
+def _targets(options: Options, settings: Configuration) -> list[tuple[str, TargetSettings | None]]:
+    """What was asked for, with the configured table where a name has one."""
+    if not options.targets:
+        if not settings.targets:
+            raise ConfigError(USAGE.rstrip())
+        return list(settings.targets.items())
+    chosen: list[tuple[str, TargetSettings | None]] = []
+    for name in dict.fromkeys(options.targets):
+        known = settings.targets.get(name)
+        if known is None and ":" not in name and not os.path.exists(name) and settings.targets:
+            close = suggested(name, settings.targets)
+            hint = f"; did you mean {close}?" if close else ""
+            known_names = ", ".join(settings.targets)
+            raise ConfigError(
+                f"{name!r} is neither module:attr nor a configured target ({known_names}){hint}"
+            )
+        chosen.append((name, known))
+    return chosen
+
+
+def _tasks(
+    chosen: Sequence[tuple[str, TargetSettings | None]],
+    options: Options,
+    settings: Configuration,
+    catalogue: Catalogue,
+) -> list[Task]:
+    from initlint.worker import Task
+
+    rules = _rules(settings, catalogue)
+    asked = Selection("--", options.select, options.extend_select, options.ignore)
+    tasks = []
+    for name, own in chosen:
+        selected = catalogue.select([*settings.selections(name if own else None), asked])
+        limits = (options.timeout, own.timeout if own else None, settings.timeout)
+        timeout = next((limit for limit in limits if limit is not None), TIMEOUT)
+        target = _target(name, own, options, settings)
+        tasks.append(Task(target, tuple(rules[rule.code] for rule in selected), timeout))
+    return tasks
+
+
+def _target(name: str, own: TargetSettings | None, options: Options, settings: Configuration) -> Target:
+    configured = own or TargetSettings(model=name)
+    # Inputs given on the command line are relative to the working directory, as is a target given there.
+    folder = str(settings.folder) if own else str(Path.cwd())
+    given = options.inputs or options.input_shape
+    return Target(
+        name=name,
+        model=configured.model,
+        folder=folder,
+        inputs=options.inputs if given else configured.inputs,
+        input_shape=options.input_shape if given else configured.input_shape,
+        loss=options.loss or configured.loss,
+        device=options.device or configured.device or settings.device or "cpu",
+        dtype=options.dtype or configured.dtype or settings.dtype,
+        seed=_seed(options, settings, own),
+        probe=configured.probe and not options.no_probe,
+    )
+
+
+def _seed(options: Options, settings: Configuration, own: TargetSettings | None) -> int:
+    seeds = (options.seed, own.seed if own else None, settings.seed)
+    return next((seed for seed in seeds if seed is not None), 0)
+
+
+def _rules(settings: Configuration, catalogue: Catalogue) -> Mapping[str, Rule]:
+    """Every rule with its configured options, by code."""
+    tables = {}
+    for key, table in settings.rules.items():
+        rule = catalogue.find(key, settings.origin("rules"))
+        if rule.code in tables:
+            raise ConfigError(f"{settings.origin('rules', key)}: {rule.code} {rule.name} has two tables")
+        tables[rule.code] = (table, settings.origin("rules", key))
+    rules = {}
+    for rule in catalogue.rules:
+        table, origin = tables.get(rule.code, (config.RuleSettings(), ""))
+        rules[rule.code] = registry.configured(rule, table.options, table.severity, origin)
+    return rules
+
+
+# ---------------------------------------------------------------- where the report goes
+
+
+def _outputs(options: Options, settings: Configuration) -> list[tuple[str, Path]]:
+    """Format and file of every -o; files that cannot be written are errors before anything runs."""
+    origin, base = (
+        ("--output", Path.cwd()) if options.output else (settings.origin("output"), settings.folder)
+    )
+    files = []
+    for text in options.output or settings.output:
+        layout, colon, name = text.partition(":")
+        if not colon or layout not in FORMATS:
+            layout, name = SUFFIXES.get(Path(text).suffix.lower(), ""), text
+        if layout not in FORMATS:
+            raise ConfigError(f"{origin}: no format goes by the suffix of {text!r}; write FORMAT:{text}")
+        path = base / name
+        if not name or path.is_dir():
+            raise ConfigError(f"{origin}: {text!r} names no file")
+        if not path.parent.is_dir():
+            raise ConfigError(f"{origin}: {path.parent} is not a folder")
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise ConfigError(f"{origin}: {path} cannot be written")
+        files.append((layout, path))
+    return files
+
+
+def _write(report: Report, files: Sequence[tuple[str, Path]], options: Options) -> None:
+    for layout, path in files:
+        text = FORMATS[layout](report, width=None, color=False, verbose=options.verbose, quiet=options.quiet)
+        try:
+            path.write_text(text, encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _print(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone (head, a pager); what was found still decides the exit status.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _colored(wish: str, stream: IO[str]) -> bool:
+    """--color, then FORCE_COLOR, NO_COLOR and TERM=dumb, then whether it is a terminal."""
+    if wish != "auto":
+        return wish == "always"
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return stream.isatty()
+
+
+@dataclass
+class Progress:
+    """One line on the terminal that says what is being done, once it takes longer than a second."""
+
+    shown: bool
+    start: float = field(default_factory=time.monotonic)
+    length: int = 0
+
+    def show(self, target: str, stage: str) -> None:
+        """Replace the line."""
+        if not self.shown or time.monotonic() - self.start < 1.0:
+            return
+        text = f"{target}: {stage}"[: shutil.get_terminal_size().columns - 1]
+        sys.stderr.write(f"\r{text:<{self.length}}")
+        sys.stderr.flush()
+        self.length = len(text)
+
+    def clear(self) -> None:
+        """Wipe the line."""
+        if self.length:
+            sys.stderr.write(f"\r{'':<{self.length}}\r")
+            sys.stderr.flush()
+            self.length = 0
