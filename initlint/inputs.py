@@ -1,0 +1,89 @@
+"""What the probe feeds a model: given by the user, hinted at by the model, or inferred."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from initlint.errors import ConfigError, TargetError
+
+FORMS = "a tensor, a tuple of positional arguments, a dict of keyword arguments, or a pair (tuple, dict)"
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Arguments of one forward call, and how to speak of them: "float32[2, 3, 224, 224], inferred"."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    source: Literal["given", "hint", "inferred", "none"] = "given"
+    text: str = ""
+
+
+def given(value: object) -> Inputs:
+    """Inputs from what the user gave: one of the four forms, or a callable that returns one.
+
+    Raises ConfigError when the value has none of the forms, TargetError when the callable fails.
+    """
+    while callable(value) and not isinstance(value, (torch.Tensor, nn.Module, type)):
+        value = _called(value)
+    args, kwargs = _arguments(value)
+    return Inputs(args, kwargs, "given", f"{describe(args, kwargs)}, given")
+
+
+def _called(function: Callable[[], object]) -> object:
+    try:
+        return function()
+    except Exception as error:
+        raise TargetError("inputs", type(error).__name__, f"the inputs could not be made: {error}") from error
+
+
+def _arguments(value: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    match value:
+        case torch.Tensor() | np.ndarray():
+            return (_tensor(value),), {}
+        case Mapping():
+            return (), {str(key): _tensor(item) for key, item in value.items()}
+        case (tuple() as args, Mapping() as kwargs) if all(isinstance(key, str) for key in kwargs):
+            return tuple(map(_tensor, args)), {key: _tensor(item) for key, item in kwargs.items()}
+        case tuple():
+            return tuple(map(_tensor, value)), {}
+    raise ConfigError(f"inputs must be {FORMS}, not {type(value).__name__}")
+
+
+def _tensor(value: Any) -> Any:
+    """The value with numpy arrays turned into tensors, at any depth of plain containers."""
+    match value:
+        case np.ndarray():
+            return torch.from_numpy(value.copy())
+        case list():
+            return [_tensor(item) for item in value]
+        case dict():
+            return {key: _tensor(item) for key, item in value.items()}
+        case tuple() if type(value) is tuple:
+            return tuple(map(_tensor, value))
+    return value
+
+
+def describe(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """Kinds and shapes of the arguments: "float32[2, 3, 8, 8], mask=bool[2, 16]"."""
+    return ", ".join([*map(_described, args), *(f"{key}={_described(item)}" for key, item in kwargs.items())])
+
+
+def _described(value: Any) -> str:
+    match value:
+        case torch.Tensor():
+            return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+        case list() | tuple():
+            inner = [_described(item) for item in value[:3]] + ["…"] * (len(value) > 3)
+            return f"[{', '.join(inner)}]" if isinstance(value, list) else f"({', '.join(inner)})"
+        case Mapping():
+            return "{" + ", ".join(f"{key}: {_described(item)}" for key, item in value.items()) + "}"
+        case None | bool() | int() | float() | str():
+            return repr(value)
+    return type(value).__name__
