@@ -6,17 +6,18 @@ Importing this package does not import torch; `check` does.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING
-
-from initlint.errors import ConfigError, InitlintError, PackError, TargetError
-from initlint.evidence import Evidence, LostWrite, ModuleRecord, Signal, Statistics, Tensor, Use, Write
-from initlint.finding import Figure, Finding, Location, Severity, Site, Suggestion
-from initlint.report import FindingsError, Report, TargetReport, Tool
-from initlint.rule import Example, Rule
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from initlint.errors import ConfigError, InitlintError, PackError, TargetError
+    from initlint.evidence import Evidence, LostWrite, ModuleRecord, Signal, Statistics, Tensor, Use, Write
+    from initlint.finding import Figure, Finding, Location, Severity, Site, Suggestion
+    from initlint.report import FindingsError, Report, TargetReport
+    from initlint.rule import Example, Rule
 
 __version__ = "0.1.0"
 
@@ -48,6 +49,21 @@ __all__ = [
     "check",
 ]
 
+_MODULES = ("errors", "evidence", "finding", "report", "rule")
+
+
+def __getattr__(name: str) -> object:
+    """Import an exported name when it is first used: the command line starts without most of them."""
+    if name in __all__:
+        for module in map(import_module, (f"initlint.{module}" for module in _MODULES)):
+            if name in vars(module):
+                return vars(module)[name]
+    raise AttributeError(f"module 'initlint' has no attribute {name!r}", name=name)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def check(
     model: nn.Module | Callable[[], nn.Module],
@@ -67,6 +83,7 @@ def check(
     from torch import nn
 
     from initlint import engine, registry
+    from initlint.report import Report, Tool
 
     selection = registry.Selection("", None if select is None else tuple(select), (), tuple(ignore))
     rules = [rule() for rule in registry.load().select([selection])]

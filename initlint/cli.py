@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
 import sys
@@ -19,11 +20,11 @@ from initlint.config import Configuration, TargetSettings
 from initlint.errors import ConfigError, InitlintError
 from initlint.registry import Catalogue, Selection
 from initlint.reporters import FORMATS
-from initlint.target import Target, suggested
 
 if TYPE_CHECKING:
     from initlint.report import Report
     from initlint.rule import Rule
+    from initlint.target import Target
     from initlint.worker import Task
 
 FOUND, FAILED, INTERRUPTED = 1, 2, 130
@@ -243,12 +244,9 @@ def _targets(options: Options, settings: Configuration) -> list[tuple[str, Targe
     for name in dict.fromkeys(options.targets):
         known = settings.targets.get(name)
         if known is None and ":" not in name and not os.path.exists(name) and settings.targets:
-            close = suggested(name, settings.targets)
-            hint = f"; did you mean {close}?" if close else ""
-            known_names = ", ".join(settings.targets)
-            raise ConfigError(
-                f"{name!r} is neither module:attr nor a configured target ({known_names}){hint}"
-            )
+            close = difflib.get_close_matches(name, settings.targets, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"configured are {', '.join(settings.targets)}"
+            raise ConfigError(f"{name!r} is neither module:attr nor a configured target; {hint}")
         chosen.append((name, known))
     return chosen
 
@@ -274,6 +272,8 @@ def _tasks(
 
 
 def _target(name: str, own: TargetSettings | None, options: Options, settings: Configuration) -> Target:
+    from initlint.target import Target
+
     configured = own or TargetSettings(model=name)
     # Inputs given on the command line are relative to the working directory, as is a target given there.
     folder = str(settings.folder) if own else str(Path.cwd())

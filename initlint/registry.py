@@ -12,12 +12,16 @@ import pkgutil
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 from initlint.errors import ConfigError, PackError
 from initlint.finding import SEVERITIES, Figure, Severity
-from initlint.rule import Rule
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+    from types import ModuleType
+
+    from initlint.rule import Rule
 
 GROUP = "initlint.rules"
 ALL = "ALL"
@@ -135,6 +139,8 @@ def _fits(value: object, default: Figure) -> bool:
 
 def load(group: str = GROUP) -> Catalogue:
     """Import every rule of every installed pack; raises PackError."""
+    from importlib.metadata import entry_points
+
     origins: dict[type[Rule], str] = {}
     removed: dict[str, str] = {}
     for point in entry_points(group=group):
@@ -156,13 +162,15 @@ def _package(point: EntryPoint) -> ModuleType:
         package = point.load()
     except Exception as error:
         raise _broken(point, f"cannot be imported: {type(error).__name__}: {error}") from error
-    if not isinstance(package, ModuleType):
+    if not inspect.ismodule(package):
         raise _broken(point, f"names {point.value}, which is not a module")
     return package
 
 
 def _rules(package: ModuleType, point: EntryPoint) -> Iterator[type[Rule]]:
     """Rules defined in a module, or in the modules of a package; names with an underscore are bases."""
+    from initlint.rule import Rule
+
     for module in _modules(package, point):
         for found in vars(module).values():
             if (

@@ -6,7 +6,6 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import Literal
 
 from initlint.errors import InitlintError
@@ -33,6 +32,8 @@ class Tool:
     @classmethod
     def here(cls, seed: int, device: str) -> Tool:
         """With the versions that are installed; does not import torch."""
+        from importlib.metadata import version
+
         from initlint import __version__
 
         return cls(__version__, version("torch"), platform.python_version(), seed, device)
