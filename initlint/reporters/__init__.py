@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from initlint.report import Report
+if TYPE_CHECKING:
+    from initlint.report import Report
 
 
 class Render(Protocol):
