@@ -1,54 +1,85 @@
 """Which known initialisations a tensor's values can have been drawn from.
 
-First the family (uniform, normal, truncated, orthogonal, …) by range, moments and a Kolmogorov-Smirnov
-test; then, within it, every prescription whose scale agrees with the measured one to within its sampling
-error. Several may fit: a square matrix has one fan, and small samples hold little information.
+First the family (`fit`), then within it every prescription whose scale agrees with the measured one.
+Several may fit: a square matrix has one fan, and small samples hold little information. They are ranked
+by likelihood less the cost of the prescription: a rare gain needs more evidence than a common one
+(minimum description length, Rissanen 1978; costs are in nats).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import chain
-from typing import Literal
+from functools import partial
+from typing import Literal, NamedTuple
 
 from initlint import theory
 from initlint.evidence import Scheme, Shape, Statistics, Use
-from initlint.theory import NORMAL
+from initlint.fit import (
+    CUT_2,
+    FAMILIES,
+    GAUSSIAN,
+    MISFIT,
+    UNIFORM,
+    Draw,
+    Family,
+    agrees,
+    belongs,
+    bulk,
+    drawn,
+    log_likelihood,
+)
 
-MISFIT = 1e-5
-"""Chance that one test rejects the scheme that the values were drawn from."""
+Reading = Literal["true", "nn.init"]
 
-FEWEST = 8  # values below which nothing can be told about a distribution
-KOLMOGOROV = math.sqrt(-math.log(MISFIT / 2) / 2)
-MOMENT_SIGMAS = 5.0
 STRUCTURED_ZEROS = 0.01  # fraction of exact zeros above which they are no accident of rounding
+STORED_FAN = 2.0  # cost of a fan that only the stored shape explains, not the traced use
+FREE = 3.0  # cost of a parameter of one's own choice
+DIGIT = math.log(10)
 
-GAINS: tuple[tuple[str, float, str], ...] = (
-    ("", math.sqrt(2), "√2"),
-    ("nonlinearity='linear'", 1.0, "1"),
-    ("nonlinearity='tanh'", 5 / 3, "5/3"),
-    ("a=0.2", math.sqrt(2 / 1.04), "√(2/1.04)"),
-    ("nonlinearity='selu'", 3 / 4, "3/4"),
-)
-"""Arguments of nn.init.kaiming_*_, the gain they give, and how to write it."""
 
-XAVIER_GAINS: tuple[tuple[float, str], ...] = (
-    (1.0, "1"),
-    (math.sqrt(2), "√2"),
-    (math.sqrt(0.5), "1/√2"),
-    (5 / 3, "5/3"),
-    (0.1, "0.1"),
-    (0.01, "0.01"),
+class Gain(NamedTuple):
+    """A gain as nn.init knows it: arguments of kaiming_*_, value, notation, cost."""
+
+    arguments: str
+    value: float
+    text: str
+    cost: float
+
+
+DEFAULT = Gain("a=√5", math.sqrt(1 / 3), "√(1/3)", 0.0)
+RELU = Gain("", math.sqrt(2), "√2", 1.0)
+KAIMING = (
+    RELU,
+    Gain("nonlinearity='linear'", 1.0, "1", 1.0),
+    Gain("nonlinearity='tanh'", 5 / 3, "5/3", 4.0),
+    Gain("a=0.2", math.sqrt(2 / 1.04), "√(2/1.04)", 4.0),
+    Gain("nonlinearity='selu'", 3 / 4, "3/4", 4.0),
 )
+XAVIER = (
+    Gain("", 1.0, "1", 1.0),
+    Gain("gain=√2", math.sqrt(2), "√2", 3.0),
+    Gain("gain=1/√2", math.sqrt(0.5), "1/√2", 4.0),
+    Gain("gain=5/3", 5 / 3, "5/3", 4.0),
+    Gain("gain=0.1", 0.1, "0.1", 5.0),
+    Gain("gain=0.01", 0.01, "0.01", 5.0),
+)
+
+
+class Candidate(NamedTuple):
+    """A prescription: its std, its cost, and how to write it down if it fits."""
+
+    std: float
+    cost: float
+    scheme: Callable[[], Scheme]
 
 
 def schemes(statistics: Statistics, shape: Shape, use: Use | None) -> tuple[Scheme, ...]:
-    """Known schemes that fit, best first: the traced use's fans before the stored shape's, simple before odd.
+    """Known schemes that fit, best first; empty when none does.
 
-    Empty when no known scheme fits. If single values stand out from a draw that is otherwise recognised,
-    the schemes of the bulk are returned with `fit="bulk"`.
+    If only single values stand out from a draw that is otherwise recognised, the schemes of the bulk are
+    returned with `fit="bulk"`.
     """
     if statistics.count == 0 or statistics.nans or statistics.infs:
         return ()
@@ -57,17 +88,16 @@ def schemes(statistics: Statistics, shape: Shape, use: Use | None) -> tuple[Sche
     structured = _identity(statistics, shape) or _orthogonal(statistics, shape)
     if structured is not None:
         return (structured,)
-    draw = _drawn(statistics)
+    draw = drawn(statistics)
     if draw is None:
         return ()
-    found = tuple(_fitting(draw, shape, use))
+    found = _ranked(draw, shape, use)
     if not found:
-        bulk = _bulk(draw)
-        if bulk is not None:
-            found = tuple(replace(scheme, fit="bulk") for scheme in _fitting(bulk, shape, use))
-    if _sparse(statistics, shape):
-        return tuple(_thinned(scheme, statistics) for scheme in found)[:1]
-    return found
+        rest = bulk(draw)
+        found = [replace(scheme, fit="bulk") for scheme in _ranked(rest, shape, use)] if rest else []
+    if _strewn_zeros(statistics, shape):
+        return tuple(_thinned(scheme, statistics) for scheme in found)
+    return tuple(found)
 
 
 def expected(use: Use | None, recognised: tuple[Scheme, ...] = ()) -> Scheme | None:
@@ -78,456 +108,234 @@ def expected(use: Use | None, recognised: tuple[Scheme, ...] = ()) -> Scheme | N
     for scheme in recognised:
         if scheme.reading == "true":
             return scheme
-    if use is None or use.fan_in is None or use.role not in ("matrix", "kernel", "recurrent"):
+    if use is None or not use.fan_in or use.role not in ("matrix", "kernel", "recurrent"):
         return None
-    activation = use.activation if use.activation and theory.gain(use.activation) else "linear"
-    gain = theory.gain(activation) or 1.0
-    std = gain / math.sqrt(use.fan_in)
-    known = [text for _, value, text in GAINS if math.isclose(value, gain)]
-    return Scheme(
-        name="kaiming_normal_",
-        distribution="normal",
-        std=std,
-        gain=gain,
-        fan=use.fan_in,
-        fan_mode="fan_in",
-        text=f"std {gain:.3g}/√{use.fan_in} for {activation}",
-        formula=_formula(gain, next(iter(known), f"{gain:.3g}"), "fan_in", uniform=False),
-        reading="true",
+    factor = theory.gain(use.activation) or 1.0
+    known = next((gain for gain in KAIMING if math.isclose(gain.value, factor)), None)
+    return _by_gain(
+        GAUSSIAN,
+        known or Gain(f"gain {factor:.3g}", factor, f"{factor:.3g}", 0.0),
+        use.fan_in,
+        "fan_in",
+        "true",
     )
 
 
-# ---------------------------------------------------------------- what was drawn
-
-
-@dataclass(frozen=True, slots=True)
-class _Draw:
-    """The values to be explained, exact zeros left out."""
-
-    n: int
-    mean: float
-    std: float
-    skewness: float
-    kurtosis: float
-    low: float
-    high: float
-    sample: tuple[float, ...]
-    resolution: float  # relative rounding error of the stored values
-
-    @property
-    def centre(self) -> float:
-        """Zero unless the mean is significantly off."""
-        return 0.0 if abs(self.mean) <= theory.mean_error(self.std, self.n, MISFIT) else self.mean
-
-    @property
-    def reach(self) -> float:
-        """Largest distance from the centre."""
-        return max(self.high - self.centre, self.centre - self.low)
-
-
-def _drawn(statistics: Statistics) -> _Draw | None:
-    """The draw without its exact zeros: padding rows and pruned entries were not drawn."""
-    kept = statistics.count - statistics.zeros
-    sample = tuple(x for x in statistics.sample if x != 0)
-    if kept < FEWEST or len(sample) < FEWEST:
-        return None
-    share = statistics.count / kept
-    mean, std = statistics.mean, statistics.std
-    third, fourth = statistics.skewness * std**3, statistics.kurtosis * std**4
-    raw = (
-        mean * share,
-        (std**2 + mean**2) * share,
-        (third + 3 * mean * std**2 + mean**3) * share,
-        (fourth + 4 * mean * third + 6 * mean**2 * std**2 + mean**4) * share,
-    )
-    if share == 1:
-        skewness, kurtosis = statistics.skewness, statistics.kurtosis
-    else:
-        mean, std, skewness, kurtosis = _central(*raw)
-    if not std > 0:
-        return None
-    return _Draw(
-        n=kept,
-        mean=mean,
-        std=std,
-        skewness=skewness,
-        kurtosis=kurtosis,
-        low=statistics.minimum if statistics.minimum else sample[0],
-        high=statistics.maximum if statistics.maximum else sample[-1],
-        sample=sample,
-        resolution=_resolution(sample),
-    )
-
-
-def _central(m1: float, m2: float, m3: float, m4: float) -> tuple[float, float, float, float]:
-    """Mean, std, skewness and kurtosis from raw moments."""
-    variance = max(m2 - m1 * m1, 0.0)
-    if variance == 0:
-        return m1, 0.0, 0.0, 0.0
-    third = m3 - 3 * m1 * m2 + 2 * m1**3
-    fourth = m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4
-    return m1, math.sqrt(variance), third / variance**1.5, fourth / variance**2
-
-
-def _of_sample(sample: tuple[float, ...]) -> _Draw:
-    n = len(sample)
-    powers = (math.fsum(x**k for x in sample) / n for k in (1, 2, 3, 4))
-    mean, std, skewness, kurtosis = _central(*powers)
-    return _Draw(n, mean, std, skewness, kurtosis, sample[0], sample[-1], sample, _resolution(sample))
-
-
-def _bulk(draw: _Draw) -> _Draw | None:
-    """The sample without values that stand out by far, which a normal draw hardly has (4.4 σ)."""
-    middle = sorted(abs(x - draw.centre) for x in draw.sample)[len(draw.sample) // 2]
-    kept = tuple(x for x in draw.sample if abs(x - draw.centre) <= 6.5 * middle)
-    if len(kept) < max(FEWEST, 0.95 * len(draw.sample)):
-        return None
-    bulk = _of_sample(kept)
-    return bulk if bulk.std > 0 and bulk.n >= 64 else None
-
-
-def _resolution(sample: tuple[float, ...]) -> float:
-    """Relative rounding error of the type the values were stored in, told by their significant bits."""
-    mantissas = [math.frexp(x)[0] for x in sample]
-    for bits in (4, 8, 11):
-        if all((mantissa * 2**bits).is_integer() for mantissa in mantissas):
-            return 2.0**-bits
-    return 2.0**-22
-
-
-# ---------------------------------------------------------------- families
-
-
-@dataclass(frozen=True, slots=True)
-class _Family:
-    """A symmetric distribution in units of its own std."""
-
-    distribution: Literal["uniform", "normal", "truncated"]
-    peak: float  # largest magnitude
-    moments: tuple[float, float, float]  # fourth, sixth, eighth
-    parent: float = 1.0  # std of the normal that was cut, for truncated ones
-
-    def cdf(self, z: float) -> float:
-        """Distribution function."""
-        z = max(-self.peak, min(self.peak, z))
-        if self.distribution == "uniform":
-            return 0.5 + z / (2 * self.peak)
-        if self.distribution == "normal":
-            return NORMAL.cdf(z)
-        outside = NORMAL.cdf(-self.peak / self.parent)
-        return (NORMAL.cdf(z / self.parent) - outside) / (1 - 2 * outside)
-
-    def smallest_peak(self, n: int) -> float:
-        """Magnitude below which all of n values stay with chance `MISFIT`."""
-        if self.distribution == "normal":
-            return theory.smallest_maximum(n, MISFIT)
-        inner = MISFIT ** (1 / n)
-        if self.distribution == "uniform":
-            return self.peak * inner
-        inside = 1 - 2 * NORMAL.cdf(-self.peak / self.parent)
-        return self.parent * NORMAL.inv_cdf((1 + inner * inside) / 2)
-
-    def largest_peak(self, n: int) -> float:
-        """Magnitude that n values exceed with chance `MISFIT`."""
-        return min(self.peak, theory.largest(n, MISFIT))
-
-
-def _truncated(cut: float) -> _Family:
-    second, fourth, sixth, eighth = theory.truncated_moments(cut)
-    std = math.sqrt(second)
-    return _Family(
-        "truncated", cut / std, (fourth / second**2, sixth / second**3, eighth / second**4), 1 / std
-    )
-
-
-UNIFORM = _Family("uniform", math.sqrt(3), (9 / 5, 27 / 7, 9.0))
-GAUSSIAN = _Family("normal", math.inf, (3.0, 15.0, 105.0))
-CUT_2, CUT_3 = _truncated(2.0), _truncated(3.0)
-FAMILIES = (UNIFORM, GAUSSIAN, CUT_2, CUT_3)
-
-
-def _belongs(draw: _Draw, family: _Family) -> bool:
-    """Whether range, moments and sample agree with the family at some scale."""
-    low, high = theory.std_interval(draw.n, family.moments[0], MISFIT)
-    reach, slack = draw.reach / draw.std, 1 + draw.resolution
-    if low > 0 and reach > family.largest_peak(draw.n) / low * slack:
-        return False
-    if reach < family.smallest_peak(draw.n) / high / slack:
-        return False
-    return _moments_agree(draw, family) and _kolmogorov(draw, family)
-
-
-def _moments_agree(draw: _Draw, family: _Family) -> bool:
-    """Skewness 0 and the family's kurtosis to within their errors; their laws need some hundred values."""
-    if draw.n < 256:
-        return True
-    fourth, sixth, eighth = family.moments
-    skewness_error = math.sqrt((sixth - 6 * fourth + 9) / draw.n)
-    error = theory.kurtosis_error(fourth, sixth, eighth, draw.n) + 3 / draw.n
-    return abs(draw.skewness) <= MOMENT_SIGMAS * skewness_error + 1e-4 and (
-        abs(draw.kurtosis - fourth) <= MOMENT_SIGMAS * error + 1e-4
-    )
-
-
-def _kolmogorov(draw: _Draw, family: _Family) -> bool:
-    """Kolmogorov-Smirnov on the sample, scale taken from all values (Stephens 1970 for finite n)."""
-    m = len(draw.sample)
-    heights = [family.cdf((x - draw.centre) / draw.std) for x in draw.sample]
-    distance = max(max((i + 1) / m - u, u - i / m) for i, u in enumerate(heights))
-    return distance * (math.sqrt(m) + 0.12 + 0.11 / math.sqrt(m)) <= KOLMOGOROV + draw.resolution * math.sqrt(
-        m
-    )
-
-
-def _agrees(draw: _Draw, scheme: Scheme, family: _Family) -> bool:
-    """Whether the scale is the prescribed one to within sampling error."""
-    slack = 1 + draw.resolution + 1e-5
-    if family is UNIFORM:
-        bound = family.peak * scheme.std
-        return bound * MISFIT ** (1 / draw.n) / slack <= draw.reach <= bound * slack
-    low, high = theory.std_interval(draw.n, family.moments[0], MISFIT)
-    if not low / slack <= draw.std / scheme.std <= high * slack:
-        return False
-    return draw.reach <= family.largest_peak(draw.n) * scheme.std * slack
-
-
-# ---------------------------------------------------------------- prescriptions
-
-
-def _fitting(draw: _Draw, shape: Shape, use: Use | None) -> Iterator[Scheme]:
+def _ranked(draw: Draw, shape: Shape, use: Use | None) -> list[Scheme]:
     fans = tuple(_fans(shape, use))
-    lookup = use is not None and use.role in ("lookup", "table", "state")
+    scored: list[tuple[float, Scheme]] = []
     for family in FAMILIES:
-        if not _belongs(draw, family):
+        if not belongs(draw, family):
             continue
-        known: Iterator[Scheme] = iter(())
+        candidates = [_free(draw, family)]
         if draw.centre == 0:
-            by_fan, by_size = _by_fan(family, fans), _by_size(family, shape, use)
-            known = chain(by_size, by_fan) if lookup else chain(by_fan, by_size)
-        taken: set[float] = set()
-        for scheme in known:
-            if scheme.std not in taken and _agrees(draw, scheme, family):
-                taken.add(scheme.std)
-                yield scheme
-        if family is not CUT_3 or not taken:
-            yield _free(draw, family)
+            candidates += [*_by_fan(family, fans), *_by_size(draw, family, shape, use)]
+        scored += [
+            (family.cost + candidate.cost - log_likelihood(draw, candidate.std, family), candidate.scheme())
+            for candidate in candidates
+            if draw.centre or agrees(draw, candidate.std, family)
+        ]
+    return [scheme for _, scheme in sorted(scored, key=lambda entry: entry[0])]
+
+
+# ---------------------------------------------------------------- scaled by a fan
 
 
 @dataclass(frozen=True, slots=True)
 class _Fans:
     fan_in: int | None
     fan_out: int | None
-    reading: Literal["true", "nn.init"]
+    reading: Reading
+    cost: float
 
 
 def _fans(shape: Shape, use: Use | None) -> Iterator[_Fans]:
-    if use is not None and (use.fan_in or use.fan_out):
-        yield _Fans(use.fan_in, use.fan_out, "true")
+    true = (use.fan_in, use.fan_out) if use is not None else (None, None)
+    if any(true):
+        yield _Fans(*true, "true", 0.0)
     stored = theory.fans(shape)
-    if stored is not None and min(stored) > 0:
-        yield _Fans(*stored, "nn.init")
+    if stored is not None and stored != true and min(stored) > 0:
+        yield _Fans(*stored, "nn.init", STORED_FAN if any(true) else 0.0)
 
 
-def _by_fan(family: _Family, fans: tuple[_Fans, ...]) -> Iterator[Scheme]:
-    """Scalings by a fan: PyTorch's default, Kaiming, Xavier, LeCun, and their truncated forms."""
+def _by_fan(family: Family, fans: tuple[_Fans, ...]) -> Iterator[Candidate]:
+    """PyTorch's default, Kaiming, Xavier, LeCun, and their truncated forms."""
     for fan in fans:
-        for mode, size in (("fan_in", fan.fan_in), ("fan_out", fan.fan_out)):
-            if size and family is UNIFORM:
-                yield _scaled(family, math.sqrt(1 / 3), "√(1/3)", size, mode, fan.reading)
+        sizes: list[tuple[str, float, tuple[Gain, ...]]] = []
         for mode, size in (("fan_in", fan.fan_in), ("fan_out", fan.fan_out)):
             if size:
-                yield _scaled(family, GAINS[0][1], GAINS[0][2], size, mode, fan.reading, GAINS[0][0])
+                sizes.append((mode, size, (DEFAULT, *KAIMING) if family is UNIFORM else KAIMING))
         if fan.fan_in and fan.fan_out:
-            mean = (fan.fan_in + fan.fan_out) / 2
-            for gain, text in XAVIER_GAINS:
-                yield _scaled(family, gain, text, mean, "fan_avg", fan.reading)
-        for arguments, gain, text in GAINS[1:]:
-            for mode, size in (("fan_in", fan.fan_in), ("fan_out", fan.fan_out)):
-                if size:
-                    yield _scaled(family, gain, text, size, mode, fan.reading, arguments)
-        if family is CUT_2:
-            for numerator, text in ((1.0, "1"), (math.sqrt(2), "√2")):
-                if fan.fan_in:
-                    yield _cut_after(family, numerator, text, fan.fan_in, fan.reading)
+            sizes.append(("fan_avg", (fan.fan_in + fan.fan_out) / 2, XAVIER))
+        for mode, size, gains in sizes:
+            for gain in gains:
+                cost = fan.cost + gain.cost + (0.5 if mode == "fan_out" else 0.0)
+                build = partial(_by_gain, family, gain, size, mode, fan.reading)
+                yield Candidate(gain.value / math.sqrt(size), cost, build)
+        if family is CUT_2 and fan.fan_in:
+            for gain in KAIMING[:2]:
+                std = gain.value / math.sqrt(fan.fan_in) / family.parent
+                build = partial(_cut_after, family, gain, fan.fan_in, fan.reading)
+                yield Candidate(std, fan.cost + gain.cost + 1, build)
 
 
-def _scaled(
-    family: _Family,
-    gain: float,
-    gain_text: str,
-    size: float,
-    mode: str,
-    reading: Literal["true", "nn.init"],
-    arguments: str = "",
-) -> Scheme:
-    """The scheme of std gain/√size in one family."""
-    std = gain / math.sqrt(size)
+def _by_gain(family: Family, gain: Gain, size: float, mode: str, reading: Reading) -> Scheme:
+    """The scheme of std gain/√size."""
+    std = gain.value / math.sqrt(size)
     uniform = family is UNIFORM
-    formula = _formula(gain, gain_text, mode, uniform=uniform)
-    method = "xavier" if mode == "fan_avg" else "kaiming"
-    name = f"{method}_{'uniform' if uniform else 'normal'}_"
+    name = f"{'xavier' if mode == 'fan_avg' else 'kaiming'}_{'uniform' if uniform else 'normal'}_"
     if family.distribution == "truncated":
         name = "variance_scaling"
-        text = (
-            f"variance_scaling({gain_text}², {mode}, truncated_normal)"
-            if gain != 1
-            else (f"variance_scaling({mode}, truncated_normal)")
-        )
-    elif gain_text == "√(1/3)":
+        scale = "" if gain.value == 1 else f"scale={gain.value**2:.3g}, "
+        text = f"variance_scaling({scale}{mode}, truncated at {family.cut:g} std)"
+    elif gain is DEFAULT:
         name = "default" if mode == "fan_in" else "uniform_"
         text = "kaiming_uniform_(a=√5)" if mode == "fan_in" else "uniform_(±1/√fan_out)"
-    elif mode == "fan_avg":
-        text = f"{name}({'' if gain == 1 else f'gain={gain_text}'})"
     else:
-        text = f"{name}({', '.join(filter(None, (f'mode={mode!r}', arguments)))})"
+        arguments = (gain.arguments,) if mode == "fan_avg" else (f"mode={mode!r}", gain.arguments)
+        text = f"{name}({', '.join(filter(None, arguments))})"
     return Scheme(
         name=name,
         distribution=family.distribution,
         std=std,
-        bound=None if math.isinf(family.peak) else family.peak * std,
-        gain=gain,
+        bound=None if family is GAUSSIAN else family.peak * std,
+        gain=gain.value,
         fan=round(size),
         fan_mode=mode,
         text=text,
-        formula=formula,
+        formula=_formula(gain, mode, uniform=uniform),
         reading=reading,
     )
 
 
-def _cut_after(
-    family: _Family, gain: float, gain_text: str, size: int, reading: Literal["true", "nn.init"]
-) -> Scheme:
+def _cut_after(family: Family, gain: Gain, size: int, reading: Reading) -> Scheme:
     """trunc_normal_ whose std before cutting is gain/√fan_in."""
-    formula = _formula(gain, gain_text, "fan_in", uniform=False)
-    parent = gain / math.sqrt(size)
+    formula = _formula(gain, "fan_in", uniform=False)
+    std = gain.value / math.sqrt(size) / family.parent
     return Scheme(
         name="trunc_normal_",
         distribution="truncated",
-        std=parent / family.parent,
-        bound=parent * family.peak / family.parent,
-        gain=gain / family.parent,
+        std=std,
+        bound=family.peak * std,
+        gain=gain.value / family.parent,
         fan=size,
         fan_mode="fan_in",
-        text=f"trunc_normal_(std={formula}, ±2 std)",
+        text=f"trunc_normal_(std={formula}, ±{family.cut:g} std)",
         formula=f"{1 / family.parent:.3f}·{formula}",
         reading=reading,
     )
 
 
-def _formula(gain: float, gain_text: str, mode: str, *, uniform: bool) -> str:
+def _formula(gain: Gain, mode: str, *, uniform: bool) -> str:
     """The std as a formula, or the bound (√3 times that) of a uniform: "√(6/fan_in)"."""
     size = "(fan_in+fan_out)" if mode == "fan_avg" else mode
     factor = (3 if uniform else 1) * (2 if mode == "fan_avg" else 1)
-    numerator = gain * gain * factor
+    numerator = gain.value**2 * factor
     if math.isclose(numerator, round(numerator)):
         return f"1/√{size}" if round(numerator) == 1 else f"√({round(numerator)}/{size})"
-    return f"{gain_text}/√{size}" if factor == 1 else f"{gain_text}·√({factor}/{size})"
+    return f"{gain.text}/√{size}" if factor == 1 else f"{gain.text}·√({factor}/{size})"
 
 
-def _by_size(family: _Family, shape: Shape, use: Use | None) -> Iterator[Scheme]:
-    """Scalings by the stored size alone: recurrent layers' 1/√hidden, and 1/√d of an embedding."""
-    if family is UNIFORM and shape and (len(shape) == 1 or (use is not None and use.role == "recurrent")):
+# ---------------------------------------------------------------- scaled by something else
+
+
+def _by_size(draw: Draw, family: Family, shape: Shape, use: Use | None) -> Iterator[Candidate]:
+    """1/√hidden of recurrent layers, 1/√d of an embedding, 0.02/√(2·blocks) of residual projections."""
+    if family is UNIFORM and (len(shape) == 1 or (use is not None and use.role == "recurrent")):
         for gates in (4, 3, 1):
             if shape[0] % gates == 0:
-                bound = 1 / math.sqrt(shape[0] // gates)
-                yield Scheme(
-                    "default",
-                    "uniform",
-                    bound / math.sqrt(3),
-                    bound,
-                    text=f"uniform_(±1/√{shape[0] // gates})",
-                    formula="1/√hidden",
-                )
+                std = 1 / math.sqrt(3 * (shape[0] // gates))
+                yield Candidate(std, 1.0, partial(_recurrent, shape[0] // gates))
     if family is GAUSSIAN and len(shape) > 1:
         std = 1 / math.sqrt(shape[-1])
-        yield Scheme("normal_", "normal", std, text=f"normal_(std=1/√{shape[-1]})", formula="1/√d")
-
-
-# ---------------------------------------------------------------- free parameters
-
-
-def _free(draw: _Draw, family: _Family) -> Scheme:
-    """The family with the plainest parameters that fit."""
-    low, high = theory.std_interval(draw.n, family.moments[0], MISFIT)
-    slack = 1 + draw.resolution + 1e-5
-    if family is UNIFORM:
-        return _free_uniform(draw, slack)
-    mean = 0.0
-    if draw.centre:
-        error = theory.mean_error(draw.std, draw.n, MISFIT)
-        mean = _plainest(draw.mean - error, draw.mean + error, draw.mean)
-    least, most = draw.std / (high * slack), draw.std / low * slack if low > 0 else draw.std
+        text = f"normal_(std=1/√{shape[-1]})"
+        yield Candidate(std, 2.0, partial(Scheme, "normal_", "normal", std, text=text, formula="1/√d"))
     if family is GAUSSIAN:
-        std = _plainest(least, most, draw.std)
-        blocks = _depth_scaled(least, most)
-        arguments = f"{f'mean={mean:.4g}, ' if mean else ''}std={std:.4g}"
-        if blocks and f"{std:.2g}" != f"{std:.4g}":
-            formula = f"0.02/√(2·{blocks})"
-            std = 0.02 / math.sqrt(2 * blocks)
-            return Scheme(
-                "normal_", "normal", std, text=f"normal_(std={formula})", formula=formula, mean=mean
-            )
-        return Scheme("normal_", "normal", std, text=f"normal_({arguments})", formula=f"{std:.4g}", mean=mean)
-    cut = family.peak / family.parent
-    parent = _plainest(least * family.parent, most * family.parent, draw.std * family.parent)
-    if draw.reach > cut * parent * slack:
-        parent = draw.reach / cut
-    return Scheme(
-        "trunc_normal_",
-        "truncated",
-        parent / family.parent,
-        cut * parent,
-        text=f"trunc_normal_({f'mean={mean:.4g}, ' if mean else ''}std={parent:.4g}, ±{cut:g} std)",
-        formula=f"{1 / family.parent:.3f}·{parent:.4g}",
-        mean=mean,
-    )
+        yield from _depth_scaled(draw)
 
 
-def _free_uniform(draw: _Draw, slack: float) -> Scheme:
-    """U(-b, b), or U(a, b) where the mean is off zero."""
-    stretch = MISFIT ** (-1 / draw.n) * slack
-    if draw.centre == 0:
-        bound = _plainest(draw.reach / slack, draw.reach * stretch, draw.reach)
-        return Scheme(
-            "uniform_",
-            "uniform",
-            bound / math.sqrt(3),
-            bound,
-            text=f"uniform_(±{bound:.4g})",
-            formula=f"{bound:.4g}",
+def _recurrent(hidden: int) -> Scheme:
+    bound = 1 / math.sqrt(hidden)
+    text = f"uniform_(±1/√{hidden})"
+    return Scheme("default", "uniform", bound / math.sqrt(3), bound, text=text, formula="1/√hidden")
+
+
+def _depth_scaled(draw: Draw) -> Iterator[Candidate]:
+    """0.02/√(2L) for the whole L that alone fits (Radford et al., GPT-2, 2019, §2.3)."""
+    blocks = round((0.02 / draw.std) ** 2 / 2)
+    low, high = theory.std_interval(draw.n, 3.0, MISFIT)
+    if 2 <= blocks <= 256 and (high / low) ** 2 * blocks < blocks + 0.5:
+        std = 0.02 / math.sqrt(2 * blocks)
+        formula = f"0.02/√(2·{blocks})"
+        text = f"normal_(std={formula})"
+        yield Candidate(
+            std, FREE + DIGIT, partial(Scheme, "normal_", "normal", std, text=text, formula=formula)
         )
-    margin = (draw.high - draw.low) * (stretch - 1)
-    low = _plainest(draw.low - margin, draw.low, draw.low)
-    high = _plainest(draw.high, draw.high + margin, draw.high)
-    return Scheme(
-        "uniform_",
-        "uniform",
-        (high - low) / math.sqrt(12),
-        max(abs(low), abs(high)),
-        text=f"uniform_({low:.4g}, {high:.4g})",
-        mean=(low + high) / 2,
+
+
+def _free(draw: Draw, family: Family) -> Candidate:
+    """The family with the plainest parameters that fit."""
+    if family is UNIFORM and draw.centre:
+        return _interval(draw)
+    written = {"uniform": family.peak, "normal": 1.0, "truncated": family.parent}[family.distribution]
+    options = [(float(f"{draw.std * written:.{digits}e}"), digits + 1) for digits in range(4)]
+    if family.peak < math.inf:
+        step = 10.0 ** math.floor(math.log10(draw.reach))
+        edge = draw.reach * written / family.peak / draw.slack
+        options += [(math.ceil(edge / step * 10**d) * step / 10**d, d + 1) for d in range(4)]
+    fitting = [option for option in options if agrees(draw, option[0] / written, family)]
+    value, digits = min(
+        fitting or [(draw.std * written, 6)],
+        key=lambda option: DIGIT * option[1] - log_likelihood(draw, option[0] / written, family),
+    )
+    mean = _plain_mean(draw)
+    return Candidate(value / written, FREE + DIGIT * digits, partial(_plain, family, value, mean))
+
+
+def _plain(family: Family, value: float, mean: float) -> Scheme:
+    """The scheme whose written parameter (bound, std, or std before cutting) is `value`."""
+    shift = f"mean={mean:.4g}, " if mean else ""
+    if family is UNIFORM:
+        std, name, text = value / family.peak, "uniform_", f"uniform_(±{value:.4g})"
+    elif family is GAUSSIAN:
+        std, name, text = value, "normal_", f"normal_({shift}std={value:.4g})"
+    else:
+        std, name = value / family.parent, "trunc_normal_"
+        text = f"trunc_normal_({shift}std={value:.4g}, ±{family.cut:g} std)"
+    bound = None if family is GAUSSIAN else abs(mean) + family.peak * std
+    formula = f"{'' if family.parent == 1 else f'{1 / family.parent:.3f}·'}{value:.4g}"
+    return Scheme(name, family.distribution, std, bound, text=text, formula=formula, mean=mean)
+
+
+def _plain_mean(draw: Draw) -> float:
+    """The mean of fewest digits within its sampling error."""
+    error = theory.mean_error(draw.std, draw.n, MISFIT)
+    options = (float(f"{draw.mean:.{digits}e}") for digits in range(4))
+    return next((x for x in options if abs(x - draw.mean) <= error), draw.mean) if draw.centre else 0.0
+
+
+def _interval(draw: Draw) -> Candidate:
+    """U(a, b) off zero, with ends that are plain where the gap to the extremes allows."""
+    gap = (draw.high - draw.low) * (MISFIT ** (-1 / draw.n) * draw.slack - 1)
+    low, high = _plain_end(draw.low - gap, draw.low), _plain_end(draw.high + gap, draw.high)
+    std = (high - low) / math.sqrt(12)
+    text = f"uniform_({low:.4g}, {high:.4g})"
+    return Candidate(
+        std,
+        2 * (FREE + DIGIT),
+        partial(
+            Scheme, "uniform_", "uniform", std, max(abs(low), abs(high)), text=text, mean=(low + high) / 2
+        ),
     )
 
 
-def _plainest(low: float, high: float, measured: float) -> float:
-    """The number of fewest digits between `low` and `high`, nearest to the measured one."""
-    if low <= 0 <= high:
+def _plain_end(outer: float, inner: float) -> float:
+    """The number of fewest digits between the measured extreme and the farthest end that is likely."""
+    least, most = sorted((outer, inner))
+    if least <= 0 <= most:
         return 0.0
-    for digits in range(3):
-        value = float(f"{measured:.{digits}e}")
-        if low <= value <= high:
-            return value
-    return measured
-
-
-def _depth_scaled(low: float, high: float) -> int | None:
-    """The number of blocks L for which 0.02/√(2L) lies in a range, if it is told apart from its neighbours.
-
-    Radford et al., GPT-2 (2019), §2.3: residual projections scaled by 1/√N, N residual layers.
-    """
-    most, least = (0.02 / low) ** 2 / 2, (0.02 / high) ** 2 / 2
-    blocks = round((most + least) / 2)
-    return blocks if 2 <= blocks <= 256 and least <= blocks <= most and most - least < 0.2 else None
+    options = (float(f"{(least + most) / 2:.{digits}e}") for digits in range(4))
+    return next((x for x in options if least <= x <= most), inner)
 
 
 # ---------------------------------------------------------------- structured values
@@ -566,9 +374,7 @@ def _orthogonal(statistics: Statistics, shape: Shape) -> Scheme | None:
     if short < 3 or statistics.orthogonality > 0.1 / math.sqrt(long):
         return None
     gain = statistics.rms * math.sqrt(long)
-    known = next(
-        (text for value, text in XAVIER_GAINS if math.isclose(value, gain, rel_tol=2e-3)), f"{gain:.4g}"
-    )
+    known = next((g.text for g in XAVIER if math.isclose(g.value, gain, rel_tol=2e-3)), f"{gain:.4g}")
     text = "orthogonal_()" if known == "1" else f"orthogonal_(gain={known})"
     return Scheme(
         "orthogonal_",
@@ -581,7 +387,7 @@ def _orthogonal(statistics: Statistics, shape: Shape) -> Scheme | None:
     )
 
 
-def _sparse(statistics: Statistics, shape: Shape) -> bool:
+def _strewn_zeros(statistics: Statistics, shape: Shape) -> bool:
     """Zeros are strewn over the tensor, not gathered in whole slices (a padding row)."""
     whole = (
         count * statistics.count // size
