@@ -1,0 +1,390 @@
+"""One forward and one backward of the model itself: what the signal and the gradients do.
+
+Everything is measured while it flows: an output right after the operator that made it, its gradient by
+a hook set before the next operator runs, so that in-place operators and freed activations do no harm.
+
+Without a loss the backward starts from random directions on the outputs that no other output is made
+from (logits, but neither caches nor the hidden states behind them). Each row, that is each position of
+each input, gets a direction of norm 1/rows: the size that cross-entropy averaged over rows gives.
+A single number is taken for a loss.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from initlint.errors import TargetError
+from initlint.evidence import Gradient, Logits, Scale, Signal, Unregistered
+from initlint.figures import duplicates, readable, sample, scale
+from initlint.inputs import Inputs
+from initlint.meter import Meter, Reading
+from initlint.preserve import preserved
+from initlint.target import blame
+from initlint.trace import ATOMS, Leaf, Recorder, Trace, tensors
+
+Loss = Callable[..., torch.Tensor]
+UNDERFLOW_SCALE = 2.0**12  # gradients that are zero in float16 but not with a loss scaled by this underflow
+
+__all__ = ["Probe", "preserved", "probe"]
+
+
+@dataclass(slots=True)
+class Probe:
+    """What one run showed. Depth, residual branches and use are joined from the graph by `annotate`."""
+
+    trace: Trace
+    signals: tuple[Signal, ...] = ()  # in order of execution
+    operands: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # rms of what an addition adds
+    gradients: Mapping[str, Gradient] = field(default_factory=dict)  # by first name; empty: no backward
+    no_backward: str = ""  # why there are no gradients
+    logits: tuple[Logits, ...] = ()
+    calls: Mapping[str, int] = field(default_factory=dict)  # forward calls by first module path
+    leaves: tuple[Leaf, ...] = ()  # tensors read that are neither registered nor given
+    created: tuple[Unregistered, ...] = ()  # parameters that appeared during forward
+    error: TargetError | None = None  # what the model raised; figures up to there are kept
+
+
+def probe(
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype | None = None,
+    loss: Loss | None = None,
+    seed: int = 0,
+) -> Probe:
+    """Run `model` once forward and backward in its own mode; afterwards it is exactly as before.
+
+    `dtype` converts parameters, buffers and floating inputs for the run, None keeps the model's own.
+    `loss` is called with the output, and with the inputs if it takes two arguments. What the model
+    raises is in `Probe.error`.
+    """
+    kind = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    if torch.device(device).type == "cuda":
+        torch.cuda.init()  # before the generators are saved
+    with preserved(model, inputs.args, inputs.kwargs), torch.enable_grad():
+        _seed(seed)
+        run = _Run(model)
+        try:
+            run.forward(inputs, torch.device(device), kind)
+            run.backward(loss, inputs, seed)
+        except _Stopped:
+            pass
+        return run.result()
+
+
+class _Stopped(Exception):
+    """The model raised; `_Run.error` has it."""
+
+
+def _seed(seed: int) -> None:
+    torch.manual_seed(seed)
+    random.seed(seed)
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed(seed % 2**32)
+
+
+@dataclass(slots=True)
+class _Run:
+    """The state of one probe."""
+
+    model: nn.Module
+    recorder: Recorder = field(init=False)
+    meter: Meter = field(init=False)
+    output: Any = None
+    results: list[tuple[fx.Node, torch.Tensor]] = field(default_factory=list)
+    logits: tuple[Logits, ...] = ()
+    gradients: dict[str, Gradient] = field(default_factory=dict)
+    no_backward: str = "the forward raised"
+    error: TargetError | None = None
+
+    def forward(self, inputs: Inputs, device: torch.device, dtype: torch.dtype | None) -> None:
+        """The recorded run."""
+        with self._blaming():
+            _refuse_meta(self.model)
+            _convert(self.model, device, dtype)
+            args, kwargs = _moved((inputs.args, dict(inputs.kwargs)), device, dtype)
+            for parameter in nn.Module.parameters(self.model):
+                parameter.grad = None
+        self.meter = Meter(_batch(args, kwargs))
+        self.recorder = Recorder(self.model, self.meter)
+        with self.recorder:
+            self.meter.inputs(self.recorder.begin(args, kwargs))
+            with self._blaming():
+                self.output = self.model(*args, **kwargs)
+            self.results = self.recorder.finish(self.output)
+        self.meter.outputs(self.results)
+        self.logits = tuple(_logits(self.results))
+
+    def backward(self, loss: Loss | None, inputs: Inputs, seed: int) -> None:
+        """Gradients of the loss, or of random directions on the outputs."""
+        self.no_backward = "the backward raised"
+        with self._blaming():
+            if loss is None:
+                roots, directions = _directions([t for _, t in self.results], seed)
+            else:
+                roots, directions = [_objective(loss, self.output, inputs)], [None]
+            self.output = None
+            self.results = []
+            if not roots:
+                self.no_backward = "no output depends on a parameter"
+                return
+            half = any(p.dtype is torch.float16 for p in nn.Module.parameters(self.model))
+            torch.autograd.backward(roots, directions, retain_graph=half)
+        self.no_backward = ""
+        for name, parameter in nn.Module.named_parameters(self.model):
+            if parameter.requires_grad:
+                self.gradients[name] = _gradient(parameter.grad)
+        if half:
+            self._underflow(roots, directions)
+
+    def _underflow(self, roots: list[torch.Tensor], directions: Sequence[torch.Tensor | None]) -> None:
+        """Count what is zero only because float16 has nothing smaller: it appears under a scaled loss."""
+        self.meter.deaf = True
+        first = {n: p.grad for n, p in nn.Module.named_parameters(self.model) if p.grad is not None}
+        nn.Module.zero_grad(self.model, set_to_none=True)
+        scaled = [
+            (torch.ones_like(r) if d is None else d) * UNDERFLOW_SCALE
+            for r, d in zip(roots, directions, strict=True)
+        ]
+        with self._blaming():
+            torch.autograd.backward(roots, scaled)
+        for name, parameter in nn.Module.named_parameters(self.model):
+            before, after = first.get(name), parameter.grad
+            if before is not None and after is not None and before.layout is torch.strided:
+                lost = float(((before == 0) & (after != 0)).float().mean())
+                self.gradients[name] = replace(self.gradients[name], underflow=lost)
+
+    def result(self) -> Probe:
+        """All that was gathered."""
+        if not hasattr(self, "recorder"):
+            return Probe(Trace(None, "none", str(self.error)), error=self.error, no_backward=self.no_backward)
+        self.meter.close()
+        recorder = self.recorder
+        reason = str(self.error) if self.error else ""
+        return Probe(
+            trace=Trace(recorder.graph, "recorded", reason),
+            signals=tuple(map(_signal, self.meter.readings.values())),
+            operands={r.node.name: r.operands for r in self.meter.readings.values() if r.operands},
+            gradients=self.gradients,
+            no_backward=self.no_backward,
+            logits=self.logits,
+            calls=recorder.calls,
+            leaves=tuple(recorder.leaves),
+            created=tuple(_created(recorder)),
+            error=self.error,
+        )
+
+    @contextmanager
+    def _blaming(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.error = blame("probe", error)
+            raise _Stopped from error
+
+
+# ---------------------------------------------------------------- before the run
+
+
+def _refuse_meta(model: nn.Module) -> None:
+    for name, tensor in (*nn.Module.named_parameters(model), *nn.Module.named_buffers(model)):
+        if tensor.is_meta:
+            raise TargetError(
+                "probe", "RuntimeError", f"{name} is on the meta device and has no values to run with"
+            )
+
+
+def _convert(model: nn.Module, device: torch.device, dtype: torch.dtype | None) -> None:
+    held = (*nn.Module.parameters(model), *nn.Module.buffers(model))
+    if any(t.device.type != device.type for t in held) or (
+        dtype is not None and any(t.is_floating_point() and t.dtype is not dtype for t in held)
+    ):
+        nn.Module.to(model, device=device, dtype=dtype)
+
+
+def _moved(value: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
+    """The same nest with its tensors on the device, and floating ones in the dtype of the run."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device, dtype if dtype is not None and value.is_floating_point() else None)
+    if value is None or isinstance(value, ATOMS):
+        return value
+    if isinstance(value, tuple):
+        items = [_moved(item, device, dtype) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    if type(value) in (list, set):
+        return type(value)(_moved(item, device, dtype) for item in value)
+    if type(value) is dict:
+        return {key: _moved(item, device, dtype) for key, item in value.items()}
+    move = getattr(value, "to", None)
+    return move(device) if callable(move) and not isinstance(value, nn.Module) else value
+
+
+def _batch(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
+    """Number of inputs: the length of the first tensor with a batch axis."""
+    given = list(tensors((args, kwargs)))
+    batched = [t for t in given if t.dim() > 1] or [t for t in given if t.dim() == 1]
+    return int(batched[0].shape[0]) if batched and batched[0].shape[0] else None
+
+
+# ---------------------------------------------------------------- where the backward starts
+
+
+def _directions(
+    outputs: Sequence[torch.Tensor], seed: int
+) -> tuple[list[torch.Tensor], list[torch.Tensor | None]]:
+    generator = torch.Generator().manual_seed(seed)
+    roots = _last([t for t in outputs if t.requires_grad and t.numel() and t.layout is torch.strided])
+    return roots, [_direction(root, generator) for root in roots]
+
+
+def _direction(output: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    if output.numel() == 1:
+        return torch.ones_like(output)
+    classes = output.shape[1 if output.dim() > 3 else -1]
+    size = classes**0.5 / output.numel()
+    real = torch.float64 if output.dtype in (torch.float64, torch.complex128) else torch.float32
+    kind = real.to_complex() if output.is_complex() else real
+    noise = torch.randn(output.shape, generator=generator, dtype=kind)
+    return (noise * size).to(output.device, output.dtype)
+
+
+def _last(outputs: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The outputs from which no other output is made."""
+    if len(outputs) < 2:
+        return outputs
+    behind: set[Any] = set()
+    stack = [function for t in outputs if t.grad_fn is not None for function, _ in t.grad_fn.next_functions]
+    while stack:
+        function = stack.pop()
+        if function is not None and function not in behind:
+            behind.add(function)
+            stack += [following for following, _ in function.next_functions]
+    return [t for t in outputs if t.grad_fn is None or t.grad_fn not in behind]
+
+
+def _objective(loss: Loss, output: Any, inputs: Inputs) -> torch.Tensor:
+    value = loss(output, _given(inputs)) if _takes_inputs(loss) else loss(output)
+    if not isinstance(value, torch.Tensor) or value.numel() != 1:
+        found = (
+            f"a tensor of shape {list(value.shape)}"
+            if isinstance(value, torch.Tensor)
+            else type(value).__name__
+        )
+        raise TargetError("loss", "TypeError", f"the loss returned {found}, not a single number")
+    if not value.requires_grad:
+        raise TargetError("loss", "ValueError", "the loss does not depend on any parameter")
+    return value.reshape(())
+
+
+def _takes_inputs(loss: Loss) -> bool:
+    try:
+        signature = inspect.signature(loss)
+    except (TypeError, ValueError):
+        return False
+    required = [
+        p
+        for p in signature.parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
+    ]
+    return len(required) >= 2
+
+
+def _given(inputs: Inputs) -> Any:
+    """The inputs as the user gave them: one value, a tuple, or a dict."""
+    if inputs.kwargs:
+        return (inputs.args, dict(inputs.kwargs)) if inputs.args else dict(inputs.kwargs)
+    return inputs.args[0] if len(inputs.args) == 1 else inputs.args
+
+
+# ---------------------------------------------------------------- after the run
+
+
+def _gradient(gradient: torch.Tensor | None) -> Gradient:
+    if gradient is None:
+        return Gradient(None)
+    if gradient.layout is not torch.strided:
+        gradient = (
+            gradient.coalesce().values() if gradient.layout is torch.sparse_coo else gradient.to_dense()
+        )
+    if not readable(gradient):
+        return Gradient(Scale(0.0, 0.0, 0.0, 0.0, 1.0))
+    return Gradient(scale(gradient), duplicates(gradient))
+
+
+def _logits(results: Sequence[tuple[fx.Node, torch.Tensor]]) -> Iterator[Logits]:
+    """Outputs shaped [batch, classes] or [batch, positions, classes], probabilities left out.
+
+    The loss is the cross-entropy expected over uniformly random targets: logsumexp - mean of each row.
+    """
+    for node, output in results:
+        if output.dim() not in (2, 3) or not output.is_floating_point() or not readable(output):
+            continue
+        classes = int(output.shape[-1])
+        values = sample(output.detach(), (output.dim() - 1,))
+        if classes < 2 or values.shape[-1] != classes or _probabilities(values):
+            continue
+        loss = (values.logsumexp(-1) - values.mean(-1)).mean()
+        yield Logits(node.name, classes, float(values.std()), float(loss))
+
+
+def _probabilities(values: torch.Tensor) -> bool:
+    return bool((values >= 0).all()) and bool(((values.sum(-1) - 1).abs() < 1e-3).all())
+
+
+def _signal(reading: Reading) -> Signal:
+    figures = reading.figures
+    return Signal(
+        node=reading.node.name,
+        module=reading.node.meta["module"],
+        operation=reading.operation,
+        kind=reading.kind,
+        shape=reading.shape,
+        depth=0,
+        site=reading.node.meta["site"],
+        forward=figures.scale,
+        backward=reading.backward,
+        weights=reading.weights,
+        units=figures.units,
+        dead_units=figures.dead_units,
+        observations=figures.observations,
+        saturated=reading.saturated,
+        across_inputs=figures.across_inputs,
+    )
+
+
+def _created(recorder: Recorder) -> Iterator[Unregistered]:
+    """Parameters made during the run, those of one module together."""
+    read = {id(leaf.tensor) for leaf in recorder.leaves}
+    modules: dict[int, list[Any]] = {}
+    for made in recorder.made.values():
+        modules.setdefault(id(made.module), []).append(made)
+    for parts in modules.values():
+        first = parts[0]
+        owner, name = first.owner, type(first.module).__name__
+        registered = first.module_path is not None
+        yield Unregistered(
+            kind="parameter" if registered else "module",
+            path=f"{first.module_path}.{first.name}".lstrip(".") if registered else name,
+            owner=owner,
+            container="forward",
+            parameters=tuple(made.name for made in parts),
+            elements=sum(made.tensor.numel() for made in parts),
+            site=first.site,
+            reached=any(id(made.tensor) in read for made in parts),
+        )
+    for leaf in recorder.leaves:
+        if leaf.created and id(leaf.tensor) not in recorder.made:
+            owner = leaf.node.meta["module"]
+            yield Unregistered(
+                "parameter", leaf.node.name, owner, "forward", (), leaf.tensor.numel(), leaf.site, True
+            )
