@@ -20,6 +20,7 @@ from initlint.config import Configuration, TargetSettings
 from initlint.errors import ConfigError, InitlintError
 from initlint.registry import Catalogue, Selection
 from initlint.reporters import FORMATS
+from initlint.reporters.text import ascii_only
 
 if TYPE_CHECKING:
     from initlint.report import Report
@@ -176,11 +177,11 @@ def _run(options: Options) -> int:
     if options.explain or options.list_rules:
         catalogue = registry.load()
         if options.explain:
-            from initlint.explain import page
+            from initlint.reporters.pages import page
 
             _print(page(catalogue.find(options.explain)))
         else:
-            from initlint.explain import table
+            from initlint.reporters.pages import table
 
             _print(table(catalogue.rules))
         return 0
@@ -348,6 +349,10 @@ def _write(report: Report, files: Sequence[tuple[str, Path]], options: Options) 
 
 
 def _print(text: str) -> None:
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        text = ascii_only(text)
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
