@@ -237,6 +237,61 @@ RESHAPES = (
         " channel_shuffle repeat tile repeat_interleave view_as_complex view_as_real"
     )
 )
+#: Operators that put tensors side by side, or one into places of another.
+ASSEMBLIES = (
+    CONCATENATIONS
+    | STACKS
+    | _aten(
+        "where masked_fill masked_scatter copy slice_scatter select_scatter diagonal_scatter"
+        " block_diag fill as_strided_scatter scatter scatter_add scatter_reduce index_put _index_put_impl"
+        " index_add index_copy index_fill"
+    )
+)
+#: Results tell which, where or whether, not how much: no value flows through.
+DECISIONS = _aten(
+    "eq ne lt le gt ge greater less logical_and logical_or logical_not logical_xor argmax argmin argsort"
+    " isnan isinf isfinite isin any all count_nonzero nonzero searchsorted bucketize one_hot sign"
+    " sgn floor ceil round trunc bitwise_and bitwise_or bitwise_not multinomial bernoulli"
+)
+#: New tensors of the shape of argument 0, whatever its values.
+LIKE = _aten(
+    "zeros_like ones_like full_like empty_like rand_like randn_like randint_like new_zeros new_ones new_full"
+    " new_empty new_empty_strided"
+)
+#: Positions of the arguments whose values flow on, where not all do (indices, masks and conditions do not).
+FLOWING: dict[str, tuple[int, ...]] = {
+    "aten.embedding": (),
+    "aten.embedding_bag": (),
+    "aten._embedding_bag": (),
+    "aten._embedding_bag_forward_only": (),
+    "aten.index": (0,),
+    "aten._unsafe_index": (0,),
+    "aten.index_select": (0,),
+    "aten.gather": (0,),
+    "aten.take": (0,),
+    "aten.take_along_dim": (0,),
+    "aten.masked_select": (0,),
+    "aten.repeat_interleave": (0,),
+    "aten.grid_sampler": (0,),
+    "aten.grid_sampler_2d": (0,),
+    "aten.grid_sampler_3d": (0,),
+    "aten.where": (1, 2),
+    "aten.masked_fill": (0, 2),
+    "aten.masked_scatter": (0, 2),
+    "aten.scatter": (0, 3),
+    "aten.scatter_add": (0, 3),
+    "aten.scatter_reduce": (0, 3),
+    "aten.index_add": (0, 3),
+    "aten.index_copy": (0, 3),
+    "aten.index_put": (0, 2),
+    "aten._index_put_impl": (0, 2),
+    "aten.copy": (1,),
+    "aten._grouped_mm": (0, 1),
+    "aten._scaled_grouped_mm": (0, 1),
+    "aten._masked_softmax": (0,),
+    **dict.fromkeys(NORMS, (0,)),
+    **dict.fromkeys(DECISIONS, ()),
+}
 #: Operators that hand on (possibly scaled or rearranged) what they are given, and are no activation.
 TRANSPARENT = RESHAPES | UNARY | POOLINGS
 
