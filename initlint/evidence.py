@@ -50,6 +50,7 @@ class Provenance:
     writes: tuple[Write, ...] = ()
     unwritten: int = 0
     copied_from: str | None = None  # name of the tensor whose values these are (deepcopy, clone)
+    origins: tuple[Write, ...] = ()  # operations on temporaries that the last write took its values from
 
     @property
     def last_write(self) -> Write | None:

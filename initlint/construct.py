@@ -1,0 +1,287 @@
+"""Runs the user's code once, under a recorder: import, build, and where every value came from."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn.parameter import UninitializedTensorMixin
+
+from initlint.errors import TargetError
+from initlint.evidence import LostWrite, ModuleRecord, NameTest, Provenance, Rebuild, Tie, Unregistered
+from initlint.finding import Site
+from initlint.provenance import Reading
+from initlint.recorder import Recorder
+from initlint.sites import Positions, outside, package
+from initlint.structure import Build, hidden, module_records, ties, unregistered
+
+Factory = Callable[[], nn.Module]
+
+
+@dataclass(frozen=True, slots=True)
+class Construction:
+    """A built model and what its build told. Without a record (the model existed before) most is empty."""
+
+    model: nn.Module
+    provenance: Mapping[str, Provenance]  # by first name, parameters and buffers
+    modules: tuple[ModuleRecord, ...] = ()
+    lost_writes: tuple[LostWrite, ...] = ()
+    name_tests: tuple[NameTest, ...] = ()
+    unregistered: tuple[Unregistered, ...] = ()
+    ties: tuple[Tie, ...] = ()
+    build_site: Site | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    recorded: bool = True  # the build was watched
+    build: Factory | None = None
+
+
+def construct(
+    load: Callable[[], Factory], *, seed: int, enter: Callable[[str], None] = lambda stage: None
+) -> Construction:
+    """Import the target with `load()`, build it, and read the record. `enter` hears "construct" begin.
+
+    Raises TargetError of stage "import" or "build". Generators and the determinism flag are restored.
+    """
+    recorder = Recorder()
+    try:
+        return _construct(load, recorder, seed, enter)
+    finally:
+        recorder.close()
+
+
+def _construct(
+    load: Callable[[], Factory], recorder: Recorder, seed: int, enter: Callable[[str], None]
+) -> Construction:
+    with _generators(), _stdout_to_stderr(), _poisoned() as poisoned:
+        start = time.perf_counter()
+        with _told("import"), recorder:
+            _seed(seed)
+            build = load()
+        imported = time.perf_counter()
+        enter("construct")
+        with _told("build"), recorder:
+            _seed(seed)
+            model = build()
+            if not isinstance(model, nn.Module):
+                raise TypeError(f"the target returned {_described(model)}, not a torch.nn.Module")
+        built = time.perf_counter()
+        filled = poisoned()
+    return _read(model, build, recorder, filled, imported - start, built - imported)
+
+
+def _read(
+    model: nn.Module, build: Factory, recorder: Recorder, filled: bool, imported: float, built: float
+) -> Construction:
+    start = time.perf_counter()
+    positions = Positions()
+    reading = Reading(recorder, positions, filled)
+    seen = Build(model, recorder, positions, reading.codes())
+    records = module_records(seen)
+    found = hidden(model)
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    lines = {path: record.construction for record in records for path in record.paths}
+    recorded = not tensors or any(reading.known(tensor) for tensor in tensors.values())
+    provenance = reading.provenances(tensors, lines)
+    tied = ties(seen, {name: p.allocation for name, p in provenance.items()})
+    strays = [t for item in found for t in _tensors_of(item.value)]
+    return Construction(
+        model=model,
+        provenance=provenance,
+        modules=records,
+        lost_writes=reading.lost_writes(model, tensors, strays, tied) if recorded else (),
+        unregistered=unregistered(seen, found, reading.made_at(strays)),
+        ties=tied,
+        build_site=_definition(build),
+        seconds={"import": imported, "construct": built + time.perf_counter() - start},
+        recorded=recorded,
+        build=build,
+    )
+
+
+def _tensors_of(value: nn.Module | torch.Tensor) -> list[torch.Tensor]:
+    return [*value.parameters(), *value.buffers()] if isinstance(value, nn.Module) else [value]
+
+
+def _described(value: object) -> str:
+    return "a class" if isinstance(value, type) else f"an object of type {type(value).__name__}"
+
+
+def _definition(build: object) -> Site | None:
+    """The line at which the target is defined."""
+    while not hasattr(build, "__code__"):
+        inner = getattr(build, "func", None) or getattr(build, "__wrapped__", None)
+        if inner is None and isinstance(build, type):
+            inner = vars(build).get("__init__")
+        if inner is None:
+            return None
+        build = inner
+    code = build.__code__
+    return Site(
+        os.path.abspath(code.co_filename), code.co_firstlineno, code.co_name, package(code.co_filename)
+    )
+
+
+# ---------------------------------------------------------------- surroundings
+
+
+@contextlib.contextmanager
+def _generators() -> Iterator[None]:
+    """Leave the global generators of Python, NumPy and torch as they were."""
+    python = random.getstate()
+    numpy = sys.modules.get("numpy")
+    legacy = numpy.random.get_state() if numpy else None
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(python)
+        if numpy and legacy is not None:
+            numpy.random.set_state(legacy)
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    torch.manual_seed(seed)
+    numpy = sys.modules.get("numpy")
+    if numpy:
+        numpy.random.seed(seed % 2**32)
+
+
+@contextlib.contextmanager
+def _poisoned() -> Iterator[Callable[[], bool]]:
+    """Fill uninitialised memory with NaN (integers: their maximum); yields whether that still holds."""
+    mode = torch.get_deterministic_debug_mode()
+    filling = torch.utils.deterministic.fill_uninitialized_memory
+    torch.set_deterministic_debug_mode("warn" if mode == 0 else mode)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    try:
+        yield (
+            lambda: (
+                torch.get_deterministic_debug_mode() > 0
+                and torch.utils.deterministic.fill_uninitialized_memory
+            )
+        )
+    finally:
+        torch.utils.deterministic.fill_uninitialized_memory = filling
+        torch.set_deterministic_debug_mode(mode)
+
+
+@contextlib.contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Send what the user's code prints, from Python or from C, to stderr."""
+    sys.stdout.flush()
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            kept = os.dup(1)
+        except OSError:  # no stdout at all
+            yield
+            return
+        try:
+            os.dup2(2, 1)
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 1)
+            os.close(kept)
+
+
+@contextlib.contextmanager
+def _told(stage: str) -> Iterator[None]:
+    """Turn whatever the user's code raises into a TargetError that names the user's line."""
+    try:
+        yield
+    except TargetError:
+        raise
+    except BaseException as error:
+        file, line = _blame(error)
+        message = str(error) or type(error).__name__
+        if isinstance(error, SystemExit):
+            message = f"the target ended the program with exit status {error.code}"
+        raise TargetError(stage, type(error).__name__, message, file, line) from error
+
+
+def _blame(error: BaseException) -> tuple[str | None, int | None]:
+    """The innermost line of the user's own code, else of a library other than torch."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return error.filename, error.lineno
+    lines = [
+        (frame.f_code.co_filename, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if outside(frame.f_code.co_filename)
+    ]
+    own = [place for place in lines if package(place[0]) is None]
+    return (own or lines or [(None, None)])[-1]
+
+
+# ---------------------------------------------------------------- building again
+
+
+def rebuild(construction: Construction, *, seed: int) -> Rebuild | None:
+    """Build again under torch's seed alone, and if that differs once more under Python's and NumPy's as well.
+
+    None when the model cannot be built again: it existed before, or the second build fails.
+    """
+    build = construction.build
+    if build is None or not construction.recorded:
+        return None
+    with _generators(), _stdout_to_stderr():
+        try:
+            # What a build takes from generators that nobody seeds must show: leave them elsewhere.
+            random.seed()
+            if numpy := sys.modules.get("numpy"):
+                numpy.random.seed()
+            torch.manual_seed(seed)
+            differing = _differing(construction.model, build())
+            if not differing:
+                return Rebuild((), "none")
+            return Rebuild(differing, _explanation(construction.model, build, seed))
+        except Exception:  # a factory may well work only once
+            return None
+
+
+def _explanation(model: nn.Module, build: Factory, seed: int) -> Literal["python", "numpy", "unseeded"]:
+    """The one generator which, seeded besides torch's, makes a build repeat the first."""
+    for generator in ("numpy", "python"):
+        _seed(seed)
+        if generator == "numpy":
+            random.seed()
+        elif numpy := sys.modules.get("numpy"):
+            numpy.random.seed()
+        if not _differing(model, build()):
+            return generator  # type: ignore[return-value]
+    _seed(seed)
+    return "unseeded" if _differing(model, build()) else "numpy"
+
+
+def _differing(first: nn.Module, second: nn.Module) -> tuple[str, ...]:
+    """Names of parameters and buffers whose values are not bit for bit the same."""
+    other = dict(second.named_parameters()) | dict(second.named_buffers())
+    return tuple(
+        name
+        for name, tensor in (*first.named_parameters(), *first.named_buffers())
+        if name in other and not _same(tensor, other[name])
+    )
+
+
+def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
+    lazy = UninitializedTensorMixin
+    if isinstance(first, lazy) or isinstance(second, lazy) or first.is_meta or second.is_meta:
+        return True
+    if first.shape != second.shape or first.dtype != second.dtype:
+        return False
+    with torch.no_grad():
+        a, b = first.detach().cpu(), second.detach().cpu()
+        try:
+            return torch.equal(a, b) or bool(((a == b) | ((a != a) & (b != b))).all())
+        except (NotImplementedError, RuntimeError):  # no comparison for this layout or dtype
+            return True

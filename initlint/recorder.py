@@ -1,0 +1,414 @@
+"""Watches a build: who allocated, who wrote, from which tensors, at which line.
+
+One dispatch mode sees every operation on tensors below autograd; the registration hooks of torch.nn see
+which module got which parameter. What is kept of an operation is one flat tuple; all reading of it is left
+to `provenance`. Storages, not tensors, are the identity: views, `.data` and Parameters share them.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from types import CodeType, FrameType, TracebackType
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn.modules import module as registration
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from initlint.sites import Instruction, Role, role
+
+Effect = Literal["view", "fill", "new", "write", "compute", "read", "set"]
+
+#: Lines outside torch that are kept for one operation, and frames looked through for them.
+LINES = 6
+FRAMES = 48
+
+
+class Event(NamedTuple):
+    """One operation that gave a storage its values, or gave birth to it."""
+
+    order: int
+    operation: Any  # torch._ops.OpOverload
+    numel: int
+    part: tuple[int, tuple[int, ...], tuple[int, ...]] | None  # offset, size, stride; None for the whole
+    inputs: tuple[tuple[Storage, int], ...]  # storages read, each with the number of its events so far
+    scalars: tuple[Any, ...]  # the operation's positional arguments, tensors left out
+    default: bool  # ran inside the constructor of a torch.nn module
+    called: CodeType | None  # the torch function that the user's line called; None for the operation itself
+    inner: Instruction  # the instruction that ran the operation
+    arguments: dict[str, Any] | None  # local scalars of the function of torch.nn.init
+    lines: tuple[Instruction, ...]  # instructions outside torch, innermost first
+
+
+_event: Callable[[tuple[Any, ...]], Event] = partial(tuple.__new__, Event)
+
+
+class Storage(list[Event]):
+    """A piece of memory: everything that happened to it, in order."""
+
+    __slots__ = ("numel", "slots", "weak")
+
+    numel: int
+    slots: tuple[tuple[Module, str], ...]  # where it was registered as a parameter
+    weak: int | None  # keeps the address from being used again while the record lives
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+class Module:
+    """A module that registered something, or was registered, during the build."""
+
+    __slots__ = ("constructed", "parents", "reference", "registered")
+
+    def __init__(self, module: nn.Module) -> None:
+        self.reference = weakref.ref(module)
+        self.constructed: Instruction | None = None
+        self.registered: Instruction | None = None
+        self.parents: list[tuple[Module, str]] = []
+
+
+class Tying(NamedTuple):
+    """A Parameter that was put into a second place while it was known in a first."""
+
+    parameter: weakref.ref[nn.Parameter]
+    first: tuple[Module, str]
+    second: tuple[Module, str]
+    line: Instruction | None
+
+
+Written = tuple[int | str, ...]
+_effects: dict[int, tuple[Effect, Written, Any]] = {}
+_roles: dict[int, Role] = {}
+_codes: list[CodeType] = []  # kept so that the ids above stay theirs
+_READS = frozenset({"_local_scalar_dense", "equal", "is_nonzero"})
+
+
+def effect(operation: Any) -> tuple[Effect, Written, Any]:
+    """What an operator does, and which arguments it writes (position, or name if keyword-only)."""
+    schema = operation._schema
+    name = schema.name.partition("::")[2]
+    written = tuple(
+        argument.name if argument.kwarg_only else position
+        for position, argument in enumerate(schema.arguments)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    )
+    tensors = sum("Tensor" in str(argument.type) for argument in schema.arguments)
+    single = len(schema.returns) == 1 and str(schema.returns[0].type) == "Tensor"
+    found: Effect
+    if name == "set_":
+        found = "set"
+    elif name in _READS:
+        found = "read"
+    elif written:
+        found = "fill" if written == (0,) and tensors == 1 and name != "resize_" else "write"
+    elif name == "lift_fresh" or (tensors == 0 and single):
+        found = "new"
+    elif schema.returns and all(r.alias_info is not None for r in schema.returns):
+        found = "view"
+    else:
+        found = "compute"
+    return found, written, operation
+
+
+def _role(code: CodeType) -> Role:
+    _codes.append(code)
+    found = _roles[id(code)] = role(code)
+    return found
+
+
+def _line(frame: FrameType | None) -> Instruction | None:
+    """The innermost instruction outside torch, from this frame outwards."""
+    while frame is not None:
+        code = frame.f_code
+        found = _roles.get(id(code)) or _role(code)
+        if found == "user":
+            return code, frame.f_lasti
+        if found == "own":
+            break
+        frame = frame.f_back
+    return None
+
+
+def _tensors(value: object) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
+
+
+class Recorder(TorchDispatchMode):
+    """Context manager under which the target is imported and built."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.order = 0
+        self.storages: dict[int, Storage] = {}
+        self.writes: list[tuple[Storage, int]] = []  # explicit ones: storage and position among its events
+        self.reads: list[tuple[Storage, int]] = []  # values that Python code looked at
+        self.modules: dict[int, Module] = {}
+        self.ties: list[Tying] = []
+        self._parameters: dict[int, tuple[weakref.ref[nn.Parameter], Module, str]] = {}
+        self._constructors: dict[type, CodeType | None] = {}
+        self._handles: list[Any] = []
+        self._limit = 8192
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Else torch wraps __torch_dispatch__ in something that imports a thousand modules.
+        return False
+
+    def __enter__(self) -> Recorder:
+        self._handles = [
+            registration.register_module_parameter_registration_hook(self._on_parameter),
+            registration.register_module_module_registration_hook(self._on_module),
+        ]
+        super().__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        for handle in self._handles:
+            handle.remove()
+
+    def close(self) -> None:
+        """Let go of the storages' addresses."""
+        for storage in self.storages.values():
+            _release(storage)
+        self.storages.clear()
+
+    # ------------------------------------------------------------ operations
+
+    def __torch_dispatch__(
+        self,
+        operation: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        what = (_effects.get(id(operation)) or self._learn(operation))[0]
+        if what == "view":
+            return operation(*args, **kwargs) if kwargs else operation(*args)
+        if what == "fill" or what == "new":
+            result = operation(*args, **kwargs) if kwargs else operation(*args)
+            storage = self.storage(result)
+            if storage is not None:
+                self._note(storage, operation, result, (), args[1:], sys._getframe(1), what == "fill")
+            return result
+        return self._general(operation, args, kwargs or {}, sys._getframe(1))
+
+    def _learn(self, operation: Any) -> tuple[Effect, Written, Any]:
+        found = _effects[id(operation)] = effect(operation)
+        return found
+
+    def _general(
+        self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], frame: FrameType
+    ) -> Any:
+        what, written, _ = _effects[id(operation)]
+        inputs = tuple(
+            (storage, len(storage))
+            for tensor in _tensors((args, tuple(kwargs.values())))
+            if (storage := self.storage(tensor)) is not None
+        )
+        result = operation(*args, **kwargs)
+        if what == "read":
+            self.reads.extend(inputs)
+        elif what != "set":
+            targets = result
+            if what == "write":
+                targets = [args[w] if isinstance(w, int) else kwargs.get(w) for w in written]
+            scalars = tuple(a for a in args if not isinstance(a, (torch.Tensor, list, tuple)))
+            read = {id(storage) for storage, _ in inputs}
+            for tensor in _tensors(targets):
+                storage = self.storage(tensor)
+                # A result in the memory of an input is a view after all (aten._unsafe_view).
+                if storage is not None and (what == "write" or id(storage) not in read):
+                    self._note(storage, operation, tensor, inputs, scalars, frame, what == "write")
+        return result
+
+    def _note(
+        self,
+        storage: Storage,
+        operation: Any,
+        tensor: torch.Tensor,
+        inputs: tuple[tuple[Storage, int], ...],
+        scalars: tuple[Any, ...],
+        frame: FrameType | None,
+        written: bool,
+    ) -> None:
+        """Append an event, with the stack from the frame that ran the operation outwards."""
+        numel = tensor.numel()
+        part = None
+        if numel < storage.numel:
+            part = (tensor.storage_offset(), tuple(tensor.size()), tensor.stride())
+        assert frame is not None
+        inner = (frame.f_code, frame.f_lasti)
+        roles = _roles
+        initialiser: FrameType | None = None
+        outermost: FrameType | None = None
+        what: Role = "user"
+        while frame is not None:
+            code = frame.f_code
+            found = roles.get(id(code)) or _role(code)
+            if found == "user":
+                break
+            if found == "own":
+                frame = None
+                break
+            if found == "init":
+                initialiser = frame
+            what, outermost, frame = found, frame, frame.f_back
+        default = what == "constructor"
+        arguments: dict[str, Any] | None = None
+        called: CodeType | None = None
+        lines: tuple[Instruction, ...] = ()
+        if default:
+            called = initialiser.f_code if initialiser is not None else None
+            lines = ((frame.f_code, frame.f_lasti),) if frame is not None else ()
+        else:
+            if outermost is not None:
+                called = outermost.f_code
+                if what == "init":
+                    arguments = {k: v for k, v in outermost.f_locals.items() if type(v) in _SCALARS}
+            lines = _lines(frame)
+            if written:
+                self.writes.append((storage, len(storage)))
+        self.order += 1
+        storage.append(
+            _event(
+                (
+                    self.order,
+                    operation,
+                    numel,
+                    part,
+                    inputs,
+                    scalars,
+                    default,
+                    called,
+                    inner,
+                    arguments,
+                    lines,
+                )
+            )
+        )
+
+    def storage(self, tensor: torch.Tensor) -> Storage | None:
+        """The record of the tensor's memory; None for tensors without any (sparse, some subclasses)."""
+        try:
+            memory = tensor.untyped_storage()
+        except (NotImplementedError, RuntimeError):
+            return None
+        key = memory._cdata
+        found = self.storages.get(key)
+        if found is None:
+            found = self.storages[key] = Storage()
+            found.weak = memory._weak_ref()
+            size = tensor.element_size()
+            found.numel = memory.nbytes() // size if size else 0
+            found.slots = ()
+            if len(self.storages) > self._limit:
+                self._sweep()
+        return found
+
+    def everything(self) -> Iterator[Storage]:
+        """All storages on record, also those that live on only in what was computed from them."""
+        seen: set[int] = set()
+        queue = [*self.storages.values(), *(storage for storage, _ in self.writes)]
+        while queue:
+            storage = queue.pop()
+            if id(storage) not in seen:
+                seen.add(id(storage))
+                yield storage
+                queue.extend(source for event in storage for source, _ in event.inputs)
+
+    def _sweep(self) -> None:
+        """Forget storages that are gone; those that others were computed from live on in the events."""
+        for key, storage in list(self.storages.items()):
+            if storage.weak is not None and torch.UntypedStorage._expired(storage.weak):
+                _release(storage)
+                del self.storages[key]
+        self._limit = max(8192, 2 * len(self.storages))
+
+    # ------------------------------------------------------------ registrations
+
+    def _on_parameter(self, owner: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is None:
+            return
+        record = self.modules.get(id(owner))
+        if record is None or record.reference() is not owner:
+            record = self._new(owner)
+        place = (record, name)
+        storage = self.storage(parameter)
+        if storage is not None:
+            storage.slots += (place,)
+        before = self._parameters.get(id(parameter))
+        if before is None or before[0]() is not parameter:
+            self._parameters[id(parameter)] = (weakref.ref(parameter), record, name)
+        elif before[1:] != place:
+            self.ties.append(Tying(before[0], before[1:], place, _line(sys._getframe(1))))
+
+    def _on_module(self, owner: nn.Module, name: str, child: nn.Module | None) -> None:
+        if child is None:
+            return
+        parent = self.modules.get(id(owner))
+        if parent is None or parent.reference() is not owner:
+            parent = self._new(owner)
+        record = self.modules.get(id(child))
+        if record is None or record.reference() is not child:
+            record = self.modules[id(child)] = Module(child)
+        record.parents.append((parent, name))
+        if record.registered is None:
+            record.registered = _line(sys._getframe(1))
+
+    def _new(self, module: nn.Module) -> Module:
+        record = self.modules[id(module)] = Module(module)
+        record.constructed = self._constructed(type(module), sys._getframe(2))
+        return record
+
+    def _constructed(self, cls: type[nn.Module], frame: FrameType | None) -> Instruction | None:
+        """The line outside torch that is constructing the module; None when it was constructed before."""
+        if cls not in self._constructors:
+            constructor: Any = cls.__init__
+            while hasattr(constructor, "__wrapped__"):
+                constructor = constructor.__wrapped__
+            self._constructors[cls] = getattr(constructor, "__code__", None)
+        code = self._constructors[cls]
+        while frame is not None and frame.f_code is not code:
+            frame = frame.f_back
+        return _line(frame.f_back) if frame is not None else None
+
+
+_SCALARS = frozenset({int, float, str, bool})
+
+
+def _lines(frame: FrameType | None) -> tuple[Instruction, ...]:
+    lines: list[Instruction] = []
+    role_of = _roles.get
+    for _ in range(FRAMES):
+        if frame is None:
+            break
+        code = frame.f_code
+        found = role_of(id(code)) or _role(code)
+        if found == "user":
+            lines.append((code, frame.f_lasti))
+            if len(lines) == LINES:
+                break
+        elif found == "own":
+            break
+        frame = frame.f_back
+    return tuple(lines)
+
+
+def _release(storage: Storage) -> None:
+    if storage.weak is not None:
+        torch.UntypedStorage._free_weak_ref(storage.weak)
+        storage.weak = None
