@@ -157,9 +157,9 @@ def importable(folder: str) -> None:
 def module_of(spec: Spec, folder: str) -> ModuleType:
     """Import the module or file that the spec names; raises TargetError of stage "import"."""
     importable(folder)
-    if not spec.is_file:
-        return _import(spec.source, spec)
     path = Path(folder, spec.source).expanduser()
+    if not spec.is_file and not path.is_file():
+        return _import(spec.source, spec)
     if not path.is_file():
         raise _missing_file(spec, path)
     if path.suffix != ".py":
@@ -169,7 +169,7 @@ def module_of(spec: Spec, folder: str) -> ModuleType:
 
 def _missing_file(spec: Spec, path: Path) -> TargetError:
     if path.is_dir():
-        return _not_found(spec, f"{spec.source} is a folder; a target names a module or a .py file")
+        return TargetError("import", "IsADirectoryError", f"{spec.source} is a folder, not a .py file")
     hint = ""
     if Path(f"{path}.py").is_file():
         hint = f"; did you mean {spec.source}.py:{spec.attribute}?"
@@ -177,12 +177,13 @@ def _missing_file(spec: Spec, path: Path) -> TargetError:
         names = [entry.name for entry in path.parent.iterdir() if entry.suffix == ".py"]
         close = suggested(path.name, names)
         hint = f"; did you mean {Path(spec.source).with_name(close)}:{spec.attribute}?" if close else ""
-    return _not_found(spec, f"there is no file {spec.source}{hint}", kind="FileNotFoundError")
+    return TargetError("import", "FileNotFoundError", f"there is no file {spec.source}{hint}")
 
 
 def _import(name: str, spec: Spec) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
-        raise _not_found(spec, f"{shortened(name)!r} is neither a module's name nor a path to a .py file")
+        message = f"{shortened(name)!r} is neither the name of a module nor the path of a .py file"
+        raise TargetError("import", "ImportError", message)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -190,7 +191,8 @@ def _import(name: str, spec: Spec) -> ModuleType:
         if name != missing and not name.startswith(missing + "."):
             raise blame("import", error) from error
         hint = _module_hint(name, missing, spec)
-        raise _not_found(spec, f"there is no module {missing!r}{hint}", "ModuleNotFoundError") from error
+        message = f"there is no module {missing!r}{hint}"
+        raise TargetError("import", "ModuleNotFoundError", message) from error
     except Exception as error:
         raise blame("import", error) from error
 
@@ -200,7 +202,7 @@ def _module_hint(name: str, missing: str, spec: Spec) -> str:
     if as_file.is_file():
         return f"; did you mean {as_file}:{spec.attribute}?"
     parent, _, last = missing.rpartition(".")
-    path = getattr(sys.modules.get(parent), "__path__", None) if parent else None
+    path = getattr(sys.modules.get(parent), "__path__", []) if parent else None
     close = suggested(last, (module.name for module in pkgutil.iter_modules(path)))
     if not close:
         return ""
@@ -251,10 +253,6 @@ def _execute(path: Path, name: str) -> ModuleType:
         del sys.modules[name]
         raise blame("import", error) from error
     return module
-
-
-def _not_found(spec: Spec, message: str, kind: str = "ImportError") -> TargetError:
-    return TargetError("import", kind, f"{shortened(spec.text)}: {message}")
 
 
 # ---------------------------------------------------------------- the attribute and the model
@@ -420,7 +418,7 @@ def blame(stage: str, error: BaseException) -> TargetError:
 
 def _message(error: BaseException) -> str:
     if isinstance(error, SystemExit):
-        return f"it called exit({'' if error.code is None else error.code!r})"
+        return "it called exit()" if error.code is None else f"it called exit({error.code!r})"
     try:
         text = str(error)
     except Exception:

@@ -319,8 +319,10 @@ def _serve(
         connection.send_bytes(STAGE + stage.encode())
 
     report = _limited(task, share, enter, verbose)
-    connection.send_bytes(REPORT + _pickled(report))
-    sys.stdout.flush()
+    try:
+        connection.send_bytes(REPORT + _pickled(report))
+    except OSError:  # the target closed the connection; the parent notices
+        os._exit(1)
     sys.stderr.flush()
     if hasattr(os, "killpg"):
         os.killpg(0, signal.SIGKILL)  # threads and processes that the target left behind go too
