@@ -87,9 +87,13 @@ def reasons(rule: type[Rule]) -> dict[str, str]:
             (above if alone else beside)[token.start[0]] = token.string[2:].strip()
     definition = ast.parse(source).body[0]
     assert isinstance(definition, ast.ClassDef)
-    found = {}
+    options, found = rule.options(), {}
     for node in definition.body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        if (
+            isinstance(node, ast.AnnAssign)
+            and isinstance(node.target, ast.Name)
+            and node.target.id in options
+        ):
             start = node.lineno
             while start - 1 in above:
                 start -= 1
