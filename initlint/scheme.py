@@ -172,10 +172,10 @@ def _by_fan(family: Family, fans: tuple[_Fans, ...]) -> Iterator[Candidate]:
                 cost = fan.cost + gain.cost + (0.5 if mode == "fan_out" else 0.0)
                 build = partial(_by_gain, family, gain, size, mode, fan.reading)
                 yield Candidate(gain.value / math.sqrt(size), cost, build)
-        if family is CUT_2 and fan.fan_in:
+        if family is CUT_2 and (size_in := fan.fan_in):
             for gain in KAIMING[:2]:
-                std = gain.value / math.sqrt(fan.fan_in) / family.parent
-                build = partial(_cut_after, family, gain, fan.fan_in, fan.reading)
+                std = gain.value / math.sqrt(size_in) / family.parent
+                build = partial(_cut_after, family, gain, size_in, fan.reading)
                 yield Candidate(std, fan.cost + gain.cost + 1, build)
 
 

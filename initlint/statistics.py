@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -259,14 +260,16 @@ def _careful_moments(flat: torch.Tensor) -> _Moments:
 
 
 def _sample(flat: torch.Tensor) -> tuple[float, ...]:
-    """Up to 512 finite values, sorted, from places spread evenly whatever the length of a row.
+    """Up to 512 finite values, sorted, from places spread evenly."""
+    drawn = flat[_places(flat.numel())] if flat.numel() > SAMPLE else flat
+    values = drawn.to(torch.float64).numpy()
+    return tuple(np.sort(values[np.isfinite(values)]).tolist())
 
-    Multiples of the golden ratio modulo 1 (Weyl's sequence) fall evenly and in step with no stride.
-    """
-    n = flat.numel()
-    places = np.arange(n) if n <= SAMPLE else np.unique(np.arange(SAMPLE) * 0.6180339887498949 % 1 * n // 1)
-    drawn = flat[torch.from_numpy(places.astype(np.int64))].to(torch.float64).numpy()
-    return tuple(np.sort(drawn[np.isfinite(drawn)]).tolist())
+
+@lru_cache(maxsize=256)
+def _places(n: int) -> torch.Tensor:
+    """Multiples of the golden ratio modulo 1: evenly spread, and in step with no row length (Weyl 1916)."""
+    return torch.from_numpy(np.unique((np.arange(SAMPLE) * 0.6180339887498949 % 1 * n).astype(np.int64)))
 
 
 def _orthogonality(values: torch.Tensor) -> float | None:
@@ -357,6 +360,7 @@ def _duplicates(cube: Array) -> int:
     return int(equal.sum())
 
 
+@lru_cache(maxsize=256)
 def _odd_numbers(n: int, salt: int) -> NDArray[np.uint64]:
     """Pseudo-random odd multipliers (the finaliser of splitmix64)."""
     z = np.arange(1 + (salt << 32), 1 + (salt << 32) + n, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
