@@ -40,9 +40,9 @@ class Classifier(nn.Module):
 
     def init_weights(self) -> None:
         nn.init.normal_(self.stem.weight)  # std 1, where 3·4·4 inputs call for about 0.1
-        nn.init.constant_(self.hidden.weight, 0.01)  # every unit starts equal, and stays equal
-        nn.init.zeros_(self.hidden.bias)
-        nn.init.kaiming_uniform_(self.narrow.weight, nonlinearity="relu")
+        for layer in (self.hidden, self.narrow, self.head):
+            nn.init.constant_(layer.weight, 0.01)  # all units of a layer start equal, and stay equal
+            nn.init.zeros_(layer.bias)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         tokens = self.stem(images).flatten(2).transpose(1, 2)
