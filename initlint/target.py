@@ -86,11 +86,12 @@ def parse(text: str) -> Spec:
             return _spec(text, text[: match.start()], expression)
     source, colon, attribute = text.rpartition(":")
     if not colon or os.path.exists(text):
-        raise _unusable(text, f"names no attribute; a target reads {text.rstrip(':') or 'module'}:NAME")
+        raise _unusable(text, f"names no attribute; a target reads {shortened(text)}:NAME")
     if not attribute:
-        raise _unusable(text, f"names no attribute after the colon; a target reads {source}:NAME")
+        raise _unusable(text, f"names no attribute after the colon; a target reads {shortened(source)}:NAME")
     raise _unusable(
-        text, f"has {attribute!r} after the colon, which is no name and no call with literal arguments"
+        text,
+        f"has {shortened(attribute)!r} after the colon, which is no name and no call with literal arguments",
     )
 
 
@@ -119,7 +120,8 @@ def _spec(text: str, source: str, body: ast.Name | ast.Attribute | ast.Call) -> 
     for keyword in body.keywords:
         if keyword.arg is None:
             raise _unusable(
-                text, f"unpacks **{ast.unparse(keyword.value)}; only literal arguments can be given"
+                text,
+                f"unpacks **{shortened(ast.unparse(keyword.value))}; only literal arguments can be given",
             )
         keywords[keyword.arg] = _literal(text, keyword.value)
     return Spec(text, source.strip(), attributes, True, arguments, keywords)
@@ -129,7 +131,7 @@ def _literal(text: str, node: ast.expr) -> object:
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-        argument = ast.unparse(node)
+        argument = shortened(ast.unparse(node))
         raise _unusable(
             text, f"has the argument {argument}; only literals can be given (numbers, strings, lists, …)"
         ) from None
