@@ -52,7 +52,7 @@ def shape(layout: Layout) -> tuple[int, ...]:
     return tuple([length(dimension) for dimension in layout])
 
 
-def axes(dimension: Dimension) -> tuple[int, ...]:
+def stored_axes(dimension: Dimension) -> tuple[int, ...]:
     """Stored axes that a dimension runs over."""
     return tuple([piece.axis for piece in dimension if piece.axis != FOREIGN])
 

@@ -13,6 +13,9 @@ from initlint.axes import Layout
 if TYPE_CHECKING:
     from torch import fx
 
+#: Operators with several results that are pieces of their operand.
+SPLITTING = vocabulary.SPLITS | vocabulary.UNBINDS
+
 
 # ---------------------------------------------------------------- arguments by name
 
@@ -135,15 +138,15 @@ def _moved(ndim: int, source: Sequence[int], destination: Sequence[int]) -> list
     return [places[d] if d in places else next(others) for d in range(ndim)]
 
 
-def bounds(node: fx.Node, name: str, size: int) -> tuple[int, int, int, int]:
-    """Dimension, start, number of elements and step of a slice of a dimension of `size`."""
+def bounds(node: fx.Node, name: str, size: int) -> tuple[int, int, int]:
+    """Start, number of elements and step of a slice of a dimension of `size`."""
     if name == "aten.narrow":
         start = argument(node, "start", 0)
-        return argument(node, "dim", 0), start % max(size, 1), argument(node, "length", size), 1
+        return start % max(size, 1), argument(node, "length", size), 1
     start, end, step = (argument(node, key) for key in ("start", "end", "step"))
     step = step if isinstance(step, int) else 1
     window = range(size)[slice(_integer(start), _integer(end), step)]
-    return argument(node, "dim", 0), window.start, len(window), step
+    return window.start, len(window), step
 
 
 def _integer(value: object) -> int | None:
@@ -154,7 +157,7 @@ def _slice(node: fx.Node, name: str, layout: Layout) -> Layout | None:
     dim = argument(node, "dim", 0)
     if not isinstance(dim, int) or not -len(layout) <= dim < len(layout):
         return None
-    _, start, size, step = bounds(node, name, axes.length(layout[dim]))
+    start, size, step = bounds(node, name, axes.length(layout[dim]))
     return axes.take(layout, dim, start, size, step)
 
 
@@ -163,28 +166,40 @@ def _reduced(node: fx.Node, layout: Layout) -> Layout | None:
     return axes.without(layout, dims or range(len(layout)), keep=bool(argument(node, "keepdim", False)))
 
 
-def section(node: fx.Node, name: str, index: int, size: int) -> tuple[int, int, int] | None:
-    """Dimension, start and length of one of the pieces that a split gives of a dimension of `size`."""
-    dim = argument(node, "dim", 0)
+def section(node: Any, name: str, index: int, size: int) -> tuple[int, int] | None:
+    """Start and length of one of the pieces that a split gives of a dimension of `size`."""
     if name in vocabulary.UNBINDS:
-        return dim, index, 1
+        return index, 1
     shapes = node.meta.get("shape")
     if shapes is not None:
-        lengths = [shape[dim] for shape in shapes]
+        lengths = [shape[argument(node, "dim", 0)] for shape in shapes]
     else:
         pieces = argument(node, "split_sizes", argument(node, "split_size"))
         if "chunk" in name:
             pieces = -(-size // argument(node, "chunks", 1))
         if numbers(pieces) is None:
             return None
-        lengths = list(pieces) if not isinstance(pieces, int) else [pieces] * -(-size // max(pieces, 1))
+        lengths = [pieces] * -(-size // max(pieces, 1)) if isinstance(pieces, int) else list(pieces)
     if index >= len(lengths):
         return None
     start = sum(lengths[:index])
-    return dim, start, min(lengths[index], size - start)
+    return start, min(lengths[index], size - start)
 
 
-def split_dimension(node: fx.Node, ndim: int) -> int | None:
+def item(node: Any, name: str, layout: Layout) -> Layout | None:
+    """The layout of one result of an operator with several: a piece of a split, else the operand itself."""
+    whole, index = node.args
+    if name not in SPLITTING:
+        sizes = result_shape(node)
+        return layout if sizes is None or sizes == axes.shape(layout) else None
+    dim = split_dimension(whole, len(layout))
+    piece = section(whole, name, index, axes.length(layout[dim])) if dim is not None else None
+    if dim is None or piece is None:
+        return None
+    return axes.without(layout, (dim,)) if name in vocabulary.UNBINDS else axes.take(layout, dim, *piece)
+
+
+def split_dimension(node: Any, ndim: int) -> int | None:
     """The dimension along which a split, unbind, slice or select works."""
     dim = argument(node, "dim", 0)
     return dim % ndim if isinstance(dim, int) and ndim else None

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.parameter import is_lazy
 
 from initlint.evidence import Use
 
@@ -35,7 +36,7 @@ def declared_uses(model: nn.Module) -> dict[str, Use]:
 
 def declared_use(owner: nn.Module, local: str, tensor: torch.Tensor, path: str = "") -> Use | None:
     """Role, fan-in and axes of `owner`'s tensor `local`; None for classes outside torch.nn."""
-    if isinstance(tensor, nn.parameter.UninitializedTensorMixin) or not tensor.is_floating_point():
+    if is_lazy(tensor) or not tensor.is_floating_point():
         return None
     shape = tuple(tensor.shape)
     facts = _facts(owner, local, shape)

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import fx
+
 from initlint import vocabulary
-from initlint.carry import argument
-from initlint.consume import Consumption
+from initlint.carry import SPLITTING, argument
+from initlint.consumption import Consumption
 
 #: Activations whose product with their own argument is another activation.
 GATED = {
@@ -26,7 +28,7 @@ BOUNDED = frozenset({"sigmoid", "hardsigmoid", "softmax", "tanh"})
 _ROOTS = frozenset({"aten.sqrt", "aten.rsqrt"})
 _DEVIATIONS = frozenset({"aten.std", "aten.std_mean", "aten.norm", "aten.linalg_vector_norm"})
 _MOMENTS = _DEVIATIONS | frozenset({"aten.mean", "aten.sum", "aten.var", "aten.var_mean"})
-_PIECES = vocabulary.SPLITS | vocabulary.UNBINDS | vocabulary.SELECTIONS
+_PIECES = SPLITTING | vocabulary.SELECTIONS
 #: Operators that keep every element, if elsewhere.
 _REARRANGED = vocabulary.UNARY | (vocabulary.RESHAPES - _PIECES - vocabulary.SLICES)
 _PASSING = _REARRANGED | vocabulary.POOLINGS | vocabulary.ASSEMBLIES | frozenset(vocabulary.NORMS)
@@ -110,7 +112,7 @@ def _rebase(seen: Consumption, facts: Flow, i: int, name: str) -> None:
     flowing = seen.flowing[i]
     if name == "getitem":
         parent = seen.names[flowing[0]]
-        if parent not in vocabulary.SPLITS | vocabulary.UNBINDS and seen.nodes[i].args[1] == 0:
+        if parent not in SPLITTING and seen.nodes[i].args[1] == 0:
             facts.base[i] = facts.base[flowing[0]]
         return
     if name not in _REARRANGED and name not in vocabulary.POINTWISE:
@@ -209,9 +211,13 @@ def _attend(seen: Consumption, facts: Flow, scores: set[int], i: int, name: str)
 
 
 def _still_normalised(facts: Flow, flowing: Sequence[int], name: str) -> bool:
-    if name in vocabulary.MULTIPLICATIONS and len(flowing) > 1:
-        flowing = [p for p in flowing if facts.activation[facts.base[p]] not in BOUNDED] or flowing
-    return all(facts.normalised[p] for p in flowing)
+    if len(flowing) > 1:
+        # Masks, which no weight made, and gates leave the scale to the other operand.
+        if name in vocabulary.MULTIPLICATIONS:
+            flowing = [p for p in flowing if facts.depth[p] and p not in _gates(facts, flowing)]
+        elif name in vocabulary.ADDITIONS:
+            flowing = [p for p in flowing if facts.depth[p]]
+    return bool(flowing) and all(facts.normalised[p] for p in flowing)
 
 
 # ---------------------------------------------------------------- against the data
@@ -266,7 +272,7 @@ def _met(seen: Consumption, facts: Flow, i: int, user: int) -> str:
 
 
 def _queries_and_keys(seen: Consumption, i: int) -> list[int]:
-    return [seen.position[n] for n in seen.nodes[i].args[:2] if n in seen.position]
+    return [seen.position[n] for n in seen.nodes[i].args[:2] if isinstance(n, fx.Node)]
 
 
 def _settled(
@@ -328,7 +334,8 @@ def _summands(seen: Consumption, i: int) -> tuple[int, int] | None:
 
 def _stems(seen: Consumption, facts: Flow, operand: int) -> tuple[list[int], list[int]]:
     """Nodes that an operand is, or projects with one weight: itself and what only rearranges or scales it."""
-    near, far = [operand], []
+    near: list[int] = [operand]
+    far: list[int] = []
     i, found = operand, near
     for _ in range(24):
         flowing = seen.flowing[i]
@@ -348,7 +355,7 @@ def _passes(seen: Consumption, facts: Flow, i: int, name: str, *, slices: bool) 
     """What leaves the node is what came in, rearranged, rescaled or activated."""
     if name == "getitem":
         parent = seen.names[seen.flowing[i][0]]
-        return parent not in vocabulary.SPLITS | vocabulary.UNBINDS
+        return parent not in SPLITTING
     if name in vocabulary.SLICES:
         return slices
     if name in _PASSING or facts.activation[i] is not None or facts.norm[i]:
@@ -404,7 +411,7 @@ def _ends(seen: Consumption, facts: Flow, branch: int, addition: int) -> set[int
         if seen.contracts[i] or i in facts.residual or not _passes(seen, facts, i, name, slices=True):
             continue
         if name in vocabulary.MULTIPLICATIONS and len(flowing) == 2:
-            flowing = _gated(facts, flowing)
+            flowing = tuple(p for p in flowing if p not in _gates(facts, flowing))
         for p in flowing:
             if p not in visited:
                 visited.add(p)
@@ -412,6 +419,6 @@ def _ends(seen: Consumption, facts: Flow, branch: int, addition: int) -> set[int
     return ends
 
 
-def _gated(facts: Flow, flowing: Sequence[int]) -> tuple[int, ...]:
-    """The operands of a product that are not its gate."""
-    return tuple(p for p in flowing if facts.activation[facts.base[p]] not in BOUNDED)
+def _gates(facts: Flow, flowing: Sequence[int]) -> list[int]:
+    """The operands of a product that only scale it."""
+    return [p for p in flowing if facts.activation[facts.base[p]] in BOUNDED]

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from initlint import vocabulary
-from initlint.consume import Consumption, Meeting, Stored, consume
+from initlint.consume import consume
+from initlint.consumption import Consumption, Meeting, Stored
 from initlint.declared import declared_use, declared_uses
 from initlint.evidence import Use
 from initlint.flow import Flow, flow
@@ -42,6 +44,7 @@ class NodeFacts:
     residual: bool = False
     branch: str | None = None
     stream: str | None = None
+    branch_first: bool = False  # the branch is the first operand of the addition
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +73,16 @@ def usage(trace: Trace, model: nn.Module) -> Usage:
 def _stored(model: nn.Module, declared: Mapping[str, Use]) -> dict[str, Stored]:
     named: dict[str, torch.Tensor] = {}
     for name, tensor in (*nn.Module.named_parameters(model), *nn.Module.named_buffers(model)):
-        if not isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+        if not is_lazy(tensor):
             named[name] = tensor
     return {
-        name: Stored(name, tuple(tensor.shape), isinstance(tensor, nn.Parameter), declared.get(name))
+        name: Stored(
+            name,
+            tuple(tensor.shape),
+            isinstance(tensor, nn.Parameter),
+            name.rpartition(".")[0],
+            declared.get(name),
+        )
         for name, tensor in named.items()
         if isinstance(tensor, nn.Parameter) or tensor.is_floating_point() or tensor.is_complex()
     }
@@ -92,6 +101,7 @@ def _facts(seen: Consumption, facts: Flow, i: int) -> NodeFacts:
         residual=i in facts.residual,
         branch=seen.nodes[branch].name if branch is not None else None,
         stream=seen.nodes[stream].name if stream is not None else None,
+        branch_first=branch is not None and seen.flowing[i][:1] == (branch,),
     )
 
 

@@ -9,16 +9,12 @@ from __future__ import annotations
 from functools import lru_cache
 
 
+@lru_cache(maxsize=4096)
 def operation(target: object) -> str:
     """The folded name of a graph node's target: "aten.relu", "aten.convolution"."""
     text = str(target)
     if text.startswith("<"):
         return str(getattr(target, "__name__", text))
-    return _folded(text)
-
-
-@lru_cache(maxsize=4096)
-def _folded(text: str) -> str:
     namespace, _, rest = text.partition(".")
     name = rest.partition(".")[0]
     if name.endswith("_") and not name.endswith("__"):
