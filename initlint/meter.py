@@ -1,4 +1,4 @@
-"""Reads what flows through a recorded run: each interesting output, and the gradient that comes back to it."""
+"""Reads what flows through a recorded run: each interesting output, and the gradient that comes back."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from initlint.errors import TargetError
 from initlint.evidence import Gradient, Logits, Scale, Signal, Unregistered
 from initlint.figures import duplicates, readable, sample, scale
 from initlint.inputs import Inputs
-from initlint.meter import Meter, Reading
+from initlint.meter import Meter, Reading, unseen
 from initlint.preserve import preserved
 from initlint.target import blame
 from initlint.trace import ATOMS, Leaf, Recorder, Trace, tensors
@@ -77,12 +77,12 @@ def probe(
         try:
             run.forward(inputs, torch.device(device), kind)
             run.backward(loss, inputs, seed)
-        except _Stopped:
+        except _StoppedError:
             pass
         return run.result()
 
 
-class _Stopped(Exception):
+class _StoppedError(Exception):
     """The model raised; `_Run.error` has it."""
 
 
@@ -122,8 +122,9 @@ class _Run:
             with self._blaming():
                 self.output = self.model(*args, **kwargs)
             self.results = self.recorder.finish(self.output)
-        self.meter.outputs(self.results)
-        self.logits = tuple(_logits(self.results))
+        with unseen():
+            self.meter.outputs(self.results)
+            self.logits = tuple(_logits(self.results))
 
     def backward(self, loss: Loss | None, inputs: Inputs, seed: int) -> None:
         """Gradients of the loss, or of random directions on the outputs."""
@@ -141,9 +142,10 @@ class _Run:
             half = any(p.dtype is torch.float16 for p in nn.Module.parameters(self.model))
             torch.autograd.backward(roots, directions, retain_graph=half)
         self.no_backward = ""
-        for name, parameter in nn.Module.named_parameters(self.model):
-            if parameter.requires_grad:
-                self.gradients[name] = _gradient(parameter.grad)
+        with unseen():
+            for name, parameter in nn.Module.named_parameters(self.model):
+                if parameter.requires_grad:
+                    self.gradients[name] = _gradient(parameter.grad)
         if half:
             self._underflow(roots, directions)
 
@@ -190,7 +192,7 @@ class _Run:
             yield
         except Exception as error:
             self.error = blame("probe", error)
-            raise _Stopped from error
+            raise _StoppedError from error
 
 
 # ---------------------------------------------------------------- before the run

@@ -165,6 +165,12 @@ def _signature(func: Any) -> _Signature:
     return _Signature(tuple(p for p, _ in written), tuple(n for _, n in written))
 
 
+@lru_cache(maxsize=4096)
+def _name(func: Any) -> str:
+    """What a node is called: "convolution", "relu_"."""
+    return str(func.__name__).partition(".")[0]
+
+
 def written(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
     """The tensors among the arguments that `func` writes in place."""
     signature = _signature(func)
@@ -335,7 +341,7 @@ class Recorder(TorchDispatchMode):
         results = self._results(output)
         if not writes and all(self._known(tensor) for _, tensor in results):
             return output
-        node = self.graph.create_node("call_function", func, nodes, node_kwargs)
+        node = self._call(func, nodes, node_kwargs)
         self._describe(node, output, user_line())
         for index, tensor in results:
             self._enter_tensor(tensor, node if index is None else (node, index))
@@ -344,6 +350,14 @@ class Recorder(TorchDispatchMode):
         if self._watch is not None:
             self._watch.after(node, func, args, output)
         return output
+
+    def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
+        # Arguments are set afterwards: create_node searches them for symbolic numbers, which is slow.
+        node = self.graph.create_node("call_function", func, None, None, _name(func))
+        node.args = args
+        if kwargs:
+            node.kwargs = kwargs
+        return node
 
     @staticmethod
     def _results(output: Any) -> list[tuple[int | None, torch.Tensor]]:
@@ -440,7 +454,7 @@ class Recorder(TorchDispatchMode):
             self._describe(node, self._named[value], None)
             return node
         parent, index = value
-        node = self.graph.create_node("call_function", operator.getitem, (parent, index), {})
+        node = self._call(operator.getitem, (parent, index), {})
         node.meta.update(parent.meta, shape=tuple(tensor.shape), dtype=tensor.dtype)
         return node
 
@@ -486,7 +500,7 @@ class Recorder(TorchDispatchMode):
         return self._derived(aten.as_strided_scatter.default, args, geometry[1], geometry[3], other)
 
     def _derived(self, func: Any, args: Any, sizes: tuple[int, ...], dtype: Any, like: fx.Node) -> fx.Node:
-        node = self.graph.create_node("call_function", func, args, {})
+        node = self._call(func, args, {})
         node.meta.update(like.meta, shape=sizes, dtype=dtype)
         return node
 
