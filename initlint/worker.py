@@ -316,7 +316,7 @@ def _serve(
         warnings.simplefilter("ignore")
 
     def enter(stage: str) -> None:
-        connection.send_bytes(STAGE + stage.encode())
+        connection.send_bytes(STAGE + _told(stage).encode())
 
     report = _limited(task, share, enter, verbose)
     try:
@@ -400,7 +400,7 @@ def lint(
     stages = ["import"]
 
     def entered(stage: str) -> None:
-        stages.append(stage)
+        stages.append(_told(stage))
         enter(stage)
 
     folder, inputs, loss = target.folder, target.inputs, target.loss
@@ -425,6 +425,11 @@ def lint(
         if verbose:
             traceback.print_exception(error)
         return _failed(target, _unexpected(stages[-1], error))
+
+
+def _told(stage: str) -> str:
+    """A stage's name as reports give it."""
+    return "build" if stage == "construct" else stage
 
 
 def _unexpected(stage: str, error: BaseException) -> TargetError:
