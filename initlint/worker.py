@@ -33,11 +33,12 @@ from typing import Any, cast
 from initlint.errors import InitlintError, TargetError
 from initlint.memory import available
 from initlint.report import Failure, NotRun, TargetReport
-from initlint.rule import Rule
+from initlint.rule import Need, Rule
 from initlint.target import Target, blame, criterion, example, frames, load, module_of, own_line, parse
 
 STAGE, REPORT = b"S", b"R"
-AFTER_BUILD = ("probe", "trace")  #: stages without which a model can still be linted
+FORWARD = ("probe", "trace")  #: stages that run the model's forward
+VALUES: frozenset[Need] = frozenset({"provenance", "statistics"})  #: what is known without it
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Worker:
     process: BaseProcess
     connection: Connection
     dump: Path  # where it writes its stack when it crashes
-    failed: Failure | None  # why the first try failed; this one goes without a probe
+    failed: Failure | None  # why the first try failed; this one does without the forward
     stage: str = "import"
     deadline: float | None = None
 
@@ -119,11 +120,11 @@ def run(
                         continue
                     running.remove(worker)
                     _end(worker)
-                    again = _without_probe(worker, report)
+                    again = _without_forward(worker, report)
                     if again is not None:
                         waiting.appendleft(again)
                     else:
-                        reports[worker.index] = _completed(worker, report)
+                        reports[worker.index] = _completed(worker, report, tasks[worker.index])
         finally:
             for worker in running:
                 _end(worker)
@@ -279,21 +280,22 @@ def _dumped_line(dump: Path) -> tuple[str | None, int | None]:
     return own_line([(file, int(line)) for file, line in reversed(calls)])
 
 
-def _without_probe(worker: Worker, report: TargetReport) -> tuple[int, Task, Failure] | None:
-    """A second try after a crash or a hang in the probe, so that the values at least are judged."""
-    target, error = worker.task.target, report.error
-    if error is None or report.model is not None or error.stage not in AFTER_BUILD or not target.probe:
+def _without_forward(worker: Worker, report: TargetReport) -> tuple[int, Task, Failure] | None:
+    """A second try after a crash or a hang in the forward: by the rules that judge the values alone."""
+    task, error = worker.task, report.error
+    if error is None or report.model is not None or error.stage not in FORWARD or worker.failed is not None:
         return None
-    return worker.index, replace(worker.task, target=replace(target, probe=False)), error
+    return worker.index, replace(task, rules=tuple(r for r in task.rules if r.needs <= VALUES)), error
 
 
-def _completed(worker: Worker, report: TargetReport) -> TargetReport:
+def _completed(worker: Worker, report: TargetReport, task: Task) -> TargetReport:
     """The report of a second try, beside the error of the first."""
     failed = worker.failed
     if failed is None:
         return report
-    not_run = tuple(NotRun(rule.rule, f"the probe failed: {failed.message}") for rule in report.not_run)
-    return replace(report, status="error", error=failed, not_run=not_run)
+    reason = f"the {failed.stage} failed: {failed.message}"
+    left_out = tuple(NotRun(rule.name, reason) for rule in task.rules if not rule.needs <= VALUES)
+    return replace(report, status="error", error=failed, not_run=(*report.not_run, *left_out))
 
 
 # ---------------------------------------------------------------- inside the worker
