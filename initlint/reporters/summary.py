@@ -47,10 +47,11 @@ def failure(target: TargetReport, view: View) -> list[str]:
 
 
 def not_run(target: TargetReport, view: View) -> list[str]:
-    """Rules that did not run, by reason."""
+    """Rules that did not run, by reason; the message of the target's failure is not said twice."""
+    told = f": {target.error.message}" if target.error is not None else ""
     reasons: dict[str, list[str]] = {}
     for skipped in target.not_run:
-        reasons.setdefault(skipped.reason, []).append(skipped.rule)
+        reasons.setdefault(skipped.reason.removesuffix(told), []).append(skipped.rule)
     return [
         line
         for reason, rules in reasons.items()
@@ -79,10 +80,9 @@ def folded_names(finding: Finding, view: View) -> list[str]:
 def closing(report: Report, view: View) -> list[str]:
     """The last line: what was done, and what came of it."""
     targets = report.targets
-    failed = sum(t.status == "error" for t in targets)
     parameters = sum(t.model.parameters for t in targets if t.model is not None)
     done = ", ".join([
-        count(len(targets), "target") + (f" ({failed} failed)" if failed else ""),
+        count(len(targets), "target"),
         count(parameters, "parameter tensor"),
         _rules(targets),
     ])  # fmt: skip
@@ -115,7 +115,9 @@ def _rules(targets: Iterable[TargetReport]) -> str:
 
 def _result(report: Report) -> str:
     suppressed = sum(f.suppressed is not None for t in report.targets for f in t.findings)
-    counts = [count(n, s) for s in reversed(SEVERITIES) if (n := report.count(s))]
+    failed = sum(target.status == "error" for target in report.targets)
+    counts = [f"{count(failed, 'target')} failed"] if failed else []
+    counts += [count(n, s) for s in reversed(SEVERITIES) if (n := report.count(s))]
     if suppressed:
         counts.append(f"{suppressed} suppressed")
     if counts:
