@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import shutil
 import sys
@@ -11,7 +12,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -76,7 +77,15 @@ def _codes(
 ) -> tuple[str, ...] | None:
     """--select A,B --select C as (A, B, C); None when the option was not given."""
     given = tuple(code.strip() for value in values for code in value.split(",") if code.strip())
+    if values and not given:
+        raise click.BadParameter("names no rule")
     return given if given or parameter.name != "select" else None
+
+
+def _finite(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter("is not a number of seconds; 0 sets no limit")
+    return value
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -112,7 +121,7 @@ def _codes(
 )  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="Targets linted at a time.  [default: 1]")
 @click.option(
-    "--timeout", type=click.FloatRange(0), metavar="S",
+    "--timeout", type=click.FloatRange(0), callback=_finite, metavar="S",
     help=f"Seconds a target may take, 0: no limit.  [default: {TIMEOUT:g}]",
 )  # fmt: skip
 @click.option("--explain", metavar="RULE", help="Say what a rule finds, why it matters and what to do.")
@@ -175,15 +184,10 @@ def _say(text: str) -> None:
 
 def _run(options: Options) -> int:
     if options.explain or options.list_rules:
+        from initlint.reporters.pages import page, table
+
         catalogue = registry.load()
-        if options.explain:
-            from initlint.reporters.pages import page
-
-            _print(page(catalogue.find(options.explain)))
-        else:
-            from initlint.reporters.pages import table
-
-            _print(table(catalogue.rules))
+        _print(page(catalogue.find(options.explain)) if options.explain else table(catalogue.rules))
         return 0
     return _lint(options)
 
@@ -209,10 +213,11 @@ def _lint(options: Options) -> int:
     report = Report(
         Tool.here(_seed(options, settings, None), options.device or settings.device or "cpu"), targets
     )
-    _write(report, files, options)
-    colored = _colored(options.color, sys.stdout)
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else None
+    colored = _colored(options.color, terminal)
     _print(FORMATS[layout](report, width=width, color=colored, verbose=options.verbose, quiet=options.quiet))
+    _write(report, files, options)
     return _status(report, options.fail_on or settings.fail_on or "warning")
 
 
@@ -349,6 +354,8 @@ def _write(report: Report, files: Sequence[tuple[str, Path]], options: Options) 
 
 
 def _print(text: str) -> None:
+    if sys.stdout is None:  # closed by the caller
+        return
     try:
         text.encode(sys.stdout.encoding)
     except UnicodeEncodeError:
@@ -356,12 +363,14 @@ def _print(text: str) -> None:
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has gone (head, a pager); what was found still decides the exit status.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        if not isinstance(error, BrokenPipeError):
+            raise InitlintError(f"the report cannot be written: {error.strerror}") from error
+        # The reader has gone (head, a pager): what was found still decides the exit status.
 
 
-def _colored(wish: str, stream: IO[str]) -> bool:
+def _colored(wish: str, terminal: bool) -> bool:
     """--color, then FORCE_COLOR, NO_COLOR and TERM=dumb, then whether it is a terminal."""
     if wish != "auto":
         return wish == "always"
@@ -369,7 +378,7 @@ def _colored(wish: str, stream: IO[str]) -> bool:
         return True
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
-    return stream.isatty()
+    return terminal
 
 
 @dataclass
