@@ -10,12 +10,13 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
+from initlint.discarded import lost_writes
 from initlint.errors import TargetError
 from initlint.evidence import LostWrite, ModuleRecord, NameTest, Provenance, Rebuild, Tie, Unregistered
 from initlint.finding import Site
@@ -92,12 +93,12 @@ def _read(
     recorded = not tensors or any(reading.known(tensor) for tensor in tensors.values())
     provenance = reading.provenances(tensors, lines)
     tied = ties(seen, {name: p.allocation for name, p in provenance.items()})
-    strays = [t for item in found for t in _tensors_of(item.value)]
+    strays = [tensor for item in found for tensor in item.tensors]
     return Construction(
         model=model,
         provenance=provenance,
         modules=records,
-        lost_writes=reading.lost_writes(model, tensors, strays, tied) if recorded else (),
+        lost_writes=lost_writes(reading, model, tensors, strays, tied) if recorded else (),
         unregistered=unregistered(seen, found, reading.made_at(strays)),
         ties=tied,
         build_site=_definition(build),
@@ -105,10 +106,6 @@ def _read(
         recorded=recorded,
         build=build,
     )
-
-
-def _tensors_of(value: nn.Module | torch.Tensor) -> list[torch.Tensor]:
-    return [*value.parameters(), *value.buffers()] if isinstance(value, nn.Module) else [value]
 
 
 def _described(value: object) -> str:
@@ -139,7 +136,8 @@ def _generators() -> Iterator[None]:
     python = random.getstate()
     numpy = sys.modules.get("numpy")
     legacy = numpy.random.get_state() if numpy else None
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    cuda: Any = torch.cuda
+    devices = list(range(cuda.device_count())) if cuda.is_initialized() else []
     try:
         with torch.random.fork_rng(devices=devices):
             yield
@@ -160,19 +158,15 @@ def _seed(seed: int) -> None:
 @contextlib.contextmanager
 def _poisoned() -> Iterator[Callable[[], bool]]:
     """Fill uninitialised memory with NaN (integers: their maximum); yields whether that still holds."""
+    deterministic: Any = torch.utils.deterministic
     mode = torch.get_deterministic_debug_mode()
-    filling = torch.utils.deterministic.fill_uninitialized_memory
+    filling = deterministic.fill_uninitialized_memory
     torch.set_deterministic_debug_mode("warn" if mode == 0 else mode)
-    torch.utils.deterministic.fill_uninitialized_memory = True
+    deterministic.fill_uninitialized_memory = True
     try:
-        yield (
-            lambda: (
-                torch.get_deterministic_debug_mode() > 0
-                and torch.utils.deterministic.fill_uninitialized_memory
-            )
-        )
+        yield (lambda: torch.get_deterministic_debug_mode() > 0 and deterministic.fill_uninitialized_memory)
     finally:
-        torch.utils.deterministic.fill_uninitialized_memory = filling
+        deterministic.fill_uninitialized_memory = filling
         torch.set_deterministic_debug_mode(mode)
 
 
@@ -220,7 +214,8 @@ def _blame(error: BaseException) -> tuple[str | None, int | None]:
         if outside(frame.f_code.co_filename)
     ]
     own = [place for place in lines if package(place[0]) is None]
-    return (own or lines or [(None, None)])[-1]
+    found = own or lines
+    return found[-1] if found else (None, None)
 
 
 # ---------------------------------------------------------------- building again
@@ -251,14 +246,15 @@ def rebuild(construction: Construction, *, seed: int) -> Rebuild | None:
 
 def _explanation(model: nn.Module, build: Factory, seed: int) -> Literal["python", "numpy", "unseeded"]:
     """The one generator which, seeded besides torch's, makes a build repeat the first."""
-    for generator in ("numpy", "python"):
+    generators: tuple[Literal["numpy", "python"], ...] = ("numpy", "python")
+    for generator in generators:
         _seed(seed)
         if generator == "numpy":
             random.seed()
         elif numpy := sys.modules.get("numpy"):
             numpy.random.seed()
         if not _differing(model, build()):
-            return generator  # type: ignore[return-value]
+            return generator
     _seed(seed)
     return "unseeded" if _differing(model, build()) else "numpy"
 
@@ -274,8 +270,7 @@ def _differing(first: nn.Module, second: nn.Module) -> tuple[str, ...]:
 
 
 def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
-    lazy = UninitializedTensorMixin
-    if isinstance(first, lazy) or isinstance(second, lazy) or first.is_meta or second.is_meta:
+    if is_lazy(first) or is_lazy(second) or first.is_meta or second.is_meta:
         return True
     if first.shape != second.shape or first.dtype != second.dtype:
         return False

@@ -144,11 +144,11 @@ def _tensors(value: object) -> Iterator[torch.Tensor]:
             yield from _tensors(item)
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Context manager under which the target is imported and built."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.order = 0
         self.storages: dict[int, Storage] = {}
         self.writes: list[tuple[Storage, int]] = []  # explicit ones: storage and position among its events
@@ -170,13 +170,13 @@ class Recorder(TorchDispatchMode):
             registration.register_module_parameter_registration_hook(self._on_parameter),
             registration.register_module_module_registration_hook(self._on_module),
         ]
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        super().__exit__(kind, error, trace)
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         for handle in self._handles:
             handle.remove()
 
@@ -304,7 +304,7 @@ class Recorder(TorchDispatchMode):
     def storage(self, tensor: torch.Tensor) -> Storage | None:
         """The record of the tensor's memory; None for tensors without any (sparse, some subclasses)."""
         try:
-            memory = tensor.untyped_storage()
+            memory: Any = tensor.untyped_storage()
         except (NotImplementedError, RuntimeError):
             return None
         key = memory._cdata
@@ -339,6 +339,11 @@ class Recorder(TorchDispatchMode):
         self._limit = max(8192, 2 * len(self.storages))
 
     # ------------------------------------------------------------ registrations
+
+    def registered(self, tensor: torch.Tensor) -> Module | None:
+        """The module that the very same Parameter was first registered in."""
+        found = self._parameters.get(id(tensor))
+        return found[1] if found is not None and found[0]() is tensor else None
 
     def _on_parameter(self, owner: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
         if parameter is None:
@@ -410,5 +415,6 @@ def _lines(frame: FrameType | None) -> tuple[Instruction, ...]:
 
 def _release(storage: Storage) -> None:
     if storage.weak is not None:
-        torch.UntypedStorage._free_weak_ref(storage.weak)
+        memory: Any = torch.UntypedStorage
+        memory._free_weak_ref(storage.weak)
         storage.weak = None

@@ -40,7 +40,7 @@ _WRAPPERS = frozenset({"torch", "torchgen", "functorch", "accelerate", "deepspee
 
 @lru_cache(maxsize=4096)
 def package(filename: str) -> str | None:
-    """Installed package that the file belongs to, "python" for the standard library, None for the user's own."""
+    """Installed package of a file: "python" for the standard library, None for the user's own files."""
     path = os.path.abspath(filename)
     for folder in ("site-packages", "dist-packages"):
         _, found, rest = path.rpartition(os.sep + folder + os.sep)

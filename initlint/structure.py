@@ -8,12 +8,12 @@ import inspect
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import CodeType, FunctionType, MethodType
+from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from initlint.evidence import ModuleRecord, Tie, Unregistered
 from initlint.finding import Site
@@ -56,7 +56,7 @@ def module_records(build: Build) -> tuple[ModuleRecord, ...]:
 
 
 def _record(build: Build, module: nn.Module, paths: tuple[str, ...]) -> ModuleRecord:
-    cls = type(module)
+    cls: Any = type(module)
     made, put = build.line(module)
     reset = reset_method(cls)
     code = getattr(reset, "__code__", None)
@@ -157,6 +157,13 @@ class Hidden:
     path: str
     container: str
 
+    @property
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """The tensor itself, or all that the module holds."""
+        if isinstance(self.value, nn.Module):
+            return (*self.value.parameters(), *self.value.buffers())
+        return (self.value,)
+
 
 def hidden(model: nn.Module) -> tuple[Hidden, ...]:
     """Modules, parameters and tensors held by the model that registration does not know."""
@@ -181,7 +188,7 @@ class _Walk:
 
     def look(self, value: object, owner: str, path: str, container: str, deep: int) -> Iterator[Hidden]:
         """Hidden modules and tensors in a value."""
-        if type(value) in _PLAIN or id(value) in self.seen or self.left <= 0 or deep < 0:
+        if value is None or type(value) in _PLAIN or id(value) in self.seen or self.left <= 0 or deep < 0:
             return
         self.left -= 1
         self.seen.add(id(value))
@@ -212,26 +219,25 @@ def _parts(value: object, container: str) -> Iterator[tuple[str, object, str]]:
     elif isinstance(value, MethodType):
         yield "", value.__self__, "closure"
     elif isinstance(value, FunctionType):
-        cells = (cell for cell in value.__closure__ or () if _filled(cell))
-        yield from (("", cell.cell_contents, "closure") for cell in cells)
+        yield from (("", _content(cell), "closure") for cell in value.__closure__ or ())
         yield from (("", item, "closure") for item in value.__defaults__ or ())
     elif container == "attribute" and _is_holder(value):
         yield from ((name, item, "object") for name, item in list(vars(value).items()))
 
 
-def _filled(cell: Any) -> bool:
+def _content(cell: CellType) -> object:
     try:
-        cell.cell_contents
-    except ValueError:
-        return False
-    return True
+        return cell.cell_contents
+    except ValueError:  # not assigned yet
+        return None
 
 
 def _is_holder(value: object) -> bool:
     """A plain object of a class outside torch and the standard library."""
     if not hasattr(value, "__dict__") or isinstance(value, type) or inspect.ismodule(value):
         return False
-    return _class_package(type(value)) not in ("torch", "python") and type(value).__module__ != "builtins"
+    cls: Any = type(value)
+    return _class_package(cls) not in ("torch", "python") and cls.__module__ != "builtins"
 
 
 def unregistered(
@@ -269,7 +275,7 @@ def unregistered(
 
 
 def _numel(tensor: torch.Tensor) -> int:
-    return 0 if isinstance(tensor, UninitializedTensorMixin) else tensor.numel()
+    return 0 if is_lazy(tensor) else tensor.numel()
 
 
 def _memory(tensor: torch.Tensor) -> object:
@@ -283,7 +289,7 @@ def _memory(tensor: torch.Tensor) -> object:
 
 
 def ties(build: Build, allocations: Mapping[str, Site | None]) -> tuple[Tie, ...]:
-    """Parameters with several names, and parameters that were one object, or are declared to be, but are two."""
+    """Parameters with several names, and two parameters that once were, or are declared to be, one."""
     names: dict[int, list[str]] = {}
     for name, parameter in build.model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)

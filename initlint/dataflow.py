@@ -1,0 +1,186 @@
+"""What became of values: where they came from, which memory nobody wrote, and what went into what.
+
+Works on the events of a recorded build (recorder.py). Every event has its place in one order and refers
+to earlier ones only, so that one pass forward settles a storage and all that was computed into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal, NamedTuple
+
+import torch
+from torch import nn
+
+from initlint.recorder import Event, Storage, effect
+
+Kind = Literal["random", "constant", "copy", "transform", "unknown"]
+
+
+def _operators(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+_EMPTY = _operators(
+    "empty empty_like new_empty empty_strided new_empty_strided empty_permuted resize_ _empty_affine_quantized"
+)
+_CONSTANT = _operators(
+    "zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full scalar_tensor "
+    "zero_ fill_ masked_fill_ index_fill_ _efficientzerotensor"
+)
+# Operations that pass values on without computing.
+_PASSING = _operators(
+    "copy_ clone _to_copy index_put_ _index_put_impl_ masked_scatter_ scatter_ index_copy_ "
+    "stack cat repeat index index_select expand_copy view_copy"
+)
+# Operations whose result is one constant when their operands are.
+_POINTWISE = _operators(
+    "add sub rsub mul div neg exp log sqrt rsqrt pow reciprocal abs clone _to_copy copy_ repeat"
+)
+# What a mixture is called: the first of these that went into it.
+_RANK: tuple[Kind, ...] = ("random", "copy", "transform", "constant")
+_DEEPCOPY = "__deepcopy__"
+_MODULE = nn.Module.to.__code__.co_filename
+
+
+def name_of(event: Event) -> str:
+    """The operator's name without namespace and overload: "normal_"."""
+    return str(event.operation._schema.name.partition("::")[2])
+
+
+def allocates(event: Event) -> bool:
+    """The event leaves memory as it was found."""
+    return name_of(event) in _EMPTY
+
+
+def replaces(event: Event) -> bool:
+    """Nothing of what the storage held before is left after the event."""
+    if event.part is not None:
+        return False
+    if effect(event.operation)[0] in ("new", "compute"):
+        return True
+    name = name_of(event)
+    if name in ("copy_", "zero_", "fill_") or torch.Tag.nondeterministic_seeded in event.operation.tags:
+        return True
+    return "out" in event.operation._schema.overload_name
+
+
+def copied(event: Event) -> tuple[Storage, int] | None:
+    """The tensor, at its version, whose values were copied whole to a whole tensor.
+
+    Only tensors that were parameters, or that are being deep-copied: other sources are temporaries.
+    """
+    if event.part is not None or not event.inputs or name_of(event) not in ("clone", "copy_", "_to_copy"):
+        return None
+    source, version = event.inputs[-1]
+    if version == 0 or source.numel != event.numel:
+        return None
+    return (source, version) if source.slots or event.inner[0].co_name == _DEEPCOPY else None
+
+
+def moves(event: Event) -> bool:
+    """The event only moved values to another device or dtype, as Module.to does."""
+    return name_of(event) == "_to_copy" and event.called is not None and event.called.co_filename == _MODULE
+
+
+def ancestry(storage: Storage, version: int | None = None) -> Iterator[tuple[Storage, int]]:
+    """Tensors, with their version, whose values were copied whole into this one: nearest first."""
+    version = len(storage) if version is None else version
+    seen = {id(storage)}
+    while version and (source := copied(storage[version - 1])) is not None and id(source[0]) not in seen:
+        storage, version = source
+        seen.add(id(storage))
+        yield storage, version
+
+
+def reached(held: Iterable[tuple[Storage, int]]) -> dict[int, int]:
+    """Storages (by id) whose values went into these, with the latest version that did."""
+    found: dict[int, int] = {}
+    queue = list(held)
+    while queue:
+        storage, version = queue.pop()
+        before = found.get(id(storage), 0)
+        if version > before:
+            found[id(storage)] = version
+            for event in storage[before:version]:
+                queue.extend(event.inputs)
+    return found
+
+
+class _State(NamedTuple):
+    """Of one storage: the kind of each event, and what the storage was after the first n events."""
+
+    kinds: list[Kind]
+    contents: list[Kind]
+    tainted: list[bool]
+
+
+class Dataflow:
+    """Answers about storages; each is looked at once."""
+
+    def __init__(self) -> None:
+        self._states: dict[int, _State] = {}
+
+    def kind(self, storage: Storage, index: int) -> Kind:
+        """Where the values come from that the event at `index` wrote."""
+        return self._state(storage).kinds[index]
+
+    def tainted(self, storage: Storage) -> bool:
+        """Some of the values may be memory that nobody wrote, or computed from such memory."""
+        return self._state(storage).tainted[-1]
+
+    def _state(self, storage: Storage) -> _State:
+        if id(storage) not in self._states:
+            self._settle(storage)
+        return self._states[id(storage)]
+
+    def _settle(self, storage: Storage) -> None:
+        fresh: dict[int, Storage] = {}
+        queue = [storage]
+        while queue:
+            current = queue.pop()
+            if id(current) not in fresh and id(current) not in self._states:
+                fresh[id(current)] = current
+                queue.extend(source for event in current for source, _ in event.inputs)
+        for key in fresh:
+            self._states[key] = _State([], ["unknown"], [False])
+        events = [(event.order, current, event) for current in fresh.values() for event in current]
+        if len(fresh) > 1:
+            events.sort(key=lambda item: item[0])
+        for _, current, event in events:
+            self._advance(current, event)
+
+    def _advance(self, storage: Storage, event: Event) -> None:
+        state = self._states[id(storage)]
+        sources = [(self._states[id(s)], v) for s, v in event.inputs if s is not storage]
+        kind = _kind(event, {source.contents[version] for source, version in sources})
+        tainted = any(source.tainted[version] for source, version in sources)
+        if allocates(event):
+            tainted = True
+        elif not replaces(event):
+            tainted = tainted or state.tainted[-1]
+        before = "unknown" if replaces(event) else state.contents[-1]
+        state.kinds.append(kind)
+        state.contents.append(next((rank for rank in _RANK if rank in (kind, before)), "unknown"))
+        state.tainted.append(tainted)
+
+
+def _kind(event: Event, inputs: set[Kind]) -> Kind:
+    name = name_of(event)
+    if torch.Tag.nondeterministic_seeded in event.operation.tags:
+        return "random"
+    if name in _EMPTY:
+        return "unknown"
+    if copied(event) is not None:
+        return "copy"
+    if "random" in inputs:
+        return "random"
+    if not inputs:
+        if name == "lift_fresh":  # torch.tensor(…), torch.from_numpy(…)
+            return "constant" if event.numel == 1 else "copy"
+        return "constant" if name in _CONSTANT else "transform"
+    if inputs == {"constant"} and (name in _POINTWISE or name in _CONSTANT):
+        return "constant"
+    if name in _PASSING:
+        return next((rank for rank in _RANK if rank in inputs), "copy")
+    return "transform"

@@ -1,0 +1,132 @@
+"""Explicit initialisations of a recorded build that changed nothing in the final model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from initlint import spelling
+from initlint.dataflow import allocates, reached, replaces
+from initlint.evidence import LostWrite, Tie
+from initlint.provenance import Reading
+from initlint.recorder import Event, Module, Storage
+
+
+def lost_writes(
+    reading: Reading,
+    model: nn.Module,
+    tensors: Mapping[str, torch.Tensor],
+    strays: Iterable[torch.Tensor],
+    ties: Iterable[Tie],
+) -> tuple[LostWrite, ...]:
+    """Initialisations whose result is in no tensor that the model holds, `strays` included.
+
+    What the constructors of torch.nn write never counts, nor does what tying replaced.
+    """
+    recorder = reading.recorder
+    if not recorder.writes:
+        return ()
+    held = [s for t in (*tensors.values(), *strays) if (s := recorder.storage(t)) is not None]
+    alive = reached([*((storage, len(storage)) for storage in held), *recorder.reads])
+    search = _Search(
+        reading,
+        tensors,
+        {id(module): path for path, module in model.named_modules()},
+        frozenset(name for tie in ties for name in tie.names),
+    )
+    found: dict[tuple[int, object], LostWrite] = {}
+    for storage, index in recorder.writes:
+        if alive.get(id(storage), 0) <= index and _initialises(storage[index]):
+            lost = search.lost(storage, index)
+            if lost is not None:
+                found[id(storage), storage[index].lines] = lost  # one call, one report
+    return tuple(found.values())
+
+
+def _initialises(event: Event) -> bool:
+    """A call of torch.nn.init, or a write of the whole tensor without regard to what it held."""
+    return bool(event.lines) and (event.arguments is not None or replaces(event))
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    reading: Reading
+    tensors: Mapping[str, torch.Tensor]
+    paths: Mapping[int, str]
+    tied: frozenset[str]
+
+    def lost(self, storage: Storage, index: int) -> LostWrite | None:
+        """Why a write that reached nothing was in vain; None if that may well be meant."""
+        if storage.slots:
+            return self._replaced(storage, index)
+        source = _parameter_behind(storage)
+        if source is None:
+            return None
+        owner, local = source.slots[-1]
+        subject = self._path(owner)
+        made = storage[0]
+        if _parametrises(made):
+            layer, _, rest = subject.partition("parametrizations.")
+            detail = f"{rest or 'weight'} is recomputed from its parametrization"
+            return LostWrite(self.reading.write(storage, index), "parametrized", layer.rstrip("."), detail)
+        detail = f"{spelling.operation(made)} made a temporary"
+        name = f"{subject}.{local}".lstrip(".")
+        return LostWrite(self.reading.write(storage, index), "temporary", name, detail)
+
+    def _replaced(self, storage: Storage, index: int) -> LostWrite | None:
+        """The written parameter gave its place to one that kept the values of its constructor."""
+        owner, local = storage.slots[-1]
+        name = f"{self._path(owner)}.{local}".lstrip(".")
+        now = self.tensors.get(name)
+        current = self.reading.recorder.storage(now) if now is not None else None
+        if now is None or not current or name in self.tied:
+            return None
+        if any(not event.default and not allocates(event) for event in current):
+            return None
+        write = self.reading.write(storage, index)
+        lines = current[0].lines
+        if lines and self.reading.site(lines[0]).package != write.site.package:
+            return None  # a library's head gave way to the user's own
+        record = self.reading.recorder.registered(now)
+        if record is not None and any(record is owner for owner, _ in storage.slots):
+            return LostWrite(write, "detached", name, "the parameter was given other memory afterwards")
+        return LostWrite(write, "replaced", name, "another parameter took its place and was not initialised")
+
+    def _path(self, record: Module) -> str:
+        """Where a module is in the model, or was: the place it was last registered at."""
+        steps: list[str] = []
+        seen: set[int] = set()
+        while id(record) not in seen:
+            seen.add(id(record))
+            module = record.reference()
+            if module is not None and id(module) in self.paths:
+                return ".".join(filter(None, (self.paths[id(module)], *reversed(steps))))
+            if not record.parents:
+                break
+            record, name = record.parents[-1]
+            steps.append(name)
+        return ".".join(reversed(steps))
+
+
+def _parameter_behind(storage: Storage) -> Storage | None:
+    """The parameter that a temporary was computed from."""
+    seen: set[int] = set()
+    queue = [storage]
+    while queue:
+        current = queue.pop()
+        if id(current) not in seen and current:
+            seen.add(id(current))
+            for source, _ in current[0].inputs:
+                if source.slots:
+                    return source
+                queue.append(source)
+    return None
+
+
+def _parametrises(event: Event) -> bool:
+    """The event computed a parametrised weight."""
+    files = (event.inner[0].co_filename, event.called.co_filename if event.called is not None else "")
+    return any("parametriz" in file or "weight_norm" in file or "spectral_norm" in file for file in files)
