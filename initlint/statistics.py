@@ -23,7 +23,9 @@ from initlint.evidence import Statistics
 BLOCK = 65_536  # values; as float32 a quarter of the smallest L2 cache in use today
 SAMPLE = 512
 DENSE_LIMIT = 1 << 26  # values up to which a sparse tensor is read as a dense one
-ORTHOGONAL_ROWS = 16  # rows whose products are looked at
+ORTHOGONAL_ROWS = 8  # rows whose products are looked at
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ over the golden ratio, odd
 
 Array = NDArray[Any]
 
@@ -36,8 +38,22 @@ def read(
     `parts` gives by name the number of equal slices along axis 0 that a fused tensor consists of.
     Complex values count as two (real and imaginary part), quantised ones as what they stand for.
     """
+    workspace = _Workspace()
     with _one_thread(), torch.no_grad():
-        return {name: _read(tensor, parts.get(name, 1)) for name, tensor in tensors.items()}
+        return {name: _read(tensor, parts.get(name, 1), workspace) for name, tensor in tensors.items()}
+
+
+class _Workspace:
+    """Blocks of memory that stay mapped, and in the cache, from one tensor to the next."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[tuple[str, torch.dtype], torch.Tensor] = {}
+
+    def block(self, purpose: str, dtype: torch.dtype) -> torch.Tensor:
+        """An uninitialised block of `BLOCK` values."""
+        if (purpose, dtype) not in self._blocks:
+            self._blocks[purpose, dtype] = torch.empty(BLOCK, dtype=dtype)
+        return self._blocks[purpose, dtype]
 
 
 @contextmanager
@@ -50,7 +66,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _read(tensor: torch.Tensor, parts: int) -> Statistics | str:
+def _read(tensor: torch.Tensor, parts: int, workspace: _Workspace) -> Statistics | str:
     reason = _unreadable(tensor)
     if reason is not None:
         return reason
@@ -61,8 +77,8 @@ def _read(tensor: torch.Tensor, parts: int) -> Statistics | str:
     dtype = str(tensor.dtype)
     slices: tuple[Statistics, ...] = ()
     if parts > 1 and values.ndim and values.shape[0] % parts == 0:
-        slices = tuple(_statistics(part, dtype, tensor.ndim) for part in values.chunk(parts))
-    return _statistics(values, dtype, tensor.ndim, slices)
+        slices = tuple(_statistics(part, dtype, tensor.ndim, workspace) for part in values.chunk(parts))
+    return _statistics(values, dtype, tensor.ndim, workspace, slices)
 
 
 def _unreadable(tensor: torch.Tensor) -> str | None:
@@ -98,14 +114,14 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _statistics(
-    values: torch.Tensor, dtype: str, axes: int, parts: tuple[Statistics, ...] = ()
+    values: torch.Tensor, dtype: str, axes: int, workspace: _Workspace, parts: tuple[Statistics, ...] = ()
 ) -> Statistics:
     """Statistics of a plain tensor whose first `axes` dimensions are those of the tensor it stands for."""
     flat = values.reshape(-1)
     digest = xxhash.xxh3_128(f"{dtype}{tuple(values.shape)}".encode())
-    sums = _moments(flat, digest)
+    sums = _moments(flat, digest, workspace)
     if sums is None:
-        sums = _careful_moments(flat)
+        sums = _careful_moments(flat, workspace)
     matrix = values.dtype.is_floating_point and axes > 1
     duplicates, constants = _equal_slices(values, sums, axes) if matrix else ((), ())
     return Statistics(
@@ -155,18 +171,20 @@ def _smallest_normal(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).smallest_normal if dtype.is_floating_point else 0.0
 
 
-def _blocks(flat: torch.Tensor, dtype: torch.dtype) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _blocks(
+    flat: torch.Tensor, dtype: torch.dtype, workspace: _Workspace
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Pairs of a block as stored and its values in `dtype`; the second is overwritten by the next."""
     if flat.dtype == dtype:
         for block in torch.split(flat, BLOCK):
             yield block, block
         return
-    buffer = torch.empty(min(BLOCK, flat.numel()), dtype=dtype)
+    buffer = workspace.block("copies", dtype)
     for block in torch.split(flat, BLOCK):
         yield block, buffer[: block.numel()].copy_(block)
 
 
-def _moments(flat: torch.Tensor, digest: xxhash.xxh3_128) -> _Moments | None:
+def _moments(flat: torch.Tensor, digest: xxhash.xxh3_128, workspace: _Workspace) -> _Moments | None:
     """Moments from raw power sums, each block read once; None where these cannot be trusted.
 
     Raw sums lose the central moments when the mean outweighs the std, and overflow or turn non-finite
@@ -175,12 +193,12 @@ def _moments(flat: torch.Tensor, digest: xxhash.xxh3_128) -> _Moments | None:
     n = flat.numel()
     dtype = _working(flat.dtype)
     tiny = _smallest_normal(flat.dtype)
-    scratch = torch.empty(min(BLOCK, n), dtype=dtype)
+    squares = workspace.block("squares", dtype)
     s1 = s2 = s3 = s4 = 0.0
     minimum, maximum, zeros, subnormals = math.inf, -math.inf, 0, 0
-    for stored, x in _blocks(flat, dtype):
+    for stored, x in _blocks(flat, dtype, workspace):
         digest.update(stored.view(torch.uint8).numpy().data)
-        square = torch.mul(x, x, out=scratch[: x.numel()])
+        square = torch.mul(x, x, out=squares[: x.numel()])
         s1 += x.sum().item()
         s2 += torch.dot(x, x).item()
         s3 += torch.dot(x, square).item()
@@ -214,12 +232,12 @@ def _moments(flat: torch.Tensor, digest: xxhash.xxh3_128) -> _Moments | None:
     )
 
 
-def _careful_moments(flat: torch.Tensor) -> _Moments:
+def _careful_moments(flat: torch.Tensor, workspace: _Workspace) -> _Moments:
     """Moments of the finite values in float64, shifted by their mean and scaled by their spread."""
     tiny = _smallest_normal(flat.dtype)
     minimum, maximum, total, count = math.inf, -math.inf, 0.0, 0
     zeros = nans = subnormals = 0
-    for _, x in _blocks(flat, torch.float64):
+    for _, x in _blocks(flat, torch.float64, workspace):
         array = x.numpy()
         nans += int(np.count_nonzero(np.isnan(array)))
         finite = array[np.isfinite(array)]
@@ -236,7 +254,7 @@ def _careful_moments(flat: torch.Tensor) -> _Moments:
     mean = min(max(total * (flat.numel() / count), minimum), maximum)
     spread = max(maximum / 2 - mean / 2, mean / 2 - minimum / 2) * 2
     sums = np.zeros(4)
-    for _, x in _blocks(flat, torch.float64):
+    for _, x in _blocks(flat, torch.float64, workspace):
         array = x.numpy()
         z = (array[np.isfinite(array)] - mean) / spread if nans or infs else (array - mean) / spread
         square = z * z
@@ -310,10 +328,10 @@ def _equal_slices(values: torch.Tensor, sums: _Moments, axes: int) -> tuple[tupl
 
 def _rectangles(lead: int, trail: int, area: int) -> Iterator[tuple[slice, slice]]:
     """Cuts of a lead × trail plane that cover it once, small ones first, none much above `area`."""
-    start, width = 0, 8
+    start, width = 0, 4
     while start < trail:
         yield slice(0, 1), slice(start, start + width)
-        start, width = start + width, min(width * 4, max(area, 8))
+        start, width = start + width, min(width * 4, area)
     start, height = 1, 1
     limit = max(area // trail, 1)
     while start < lead:
@@ -342,8 +360,8 @@ def _duplicates(cube: Array) -> int:
     key = np.zeros(n, np.uint64)
     for salt, (rows, columns) in enumerate(_rectangles(lead, trail, _area(n))):
         block = _taken(cube, rows, alive, columns)
-        factors = _odd_numbers(block.shape[0] * block.shape[2], salt).reshape(block.shape[0], 1, -1)
-        key = key * np.uint64(0x9E3779B97F4A7C15) + (block.astype(np.uint64) * factors).sum(axis=(0, 2))
+        factors = _odd_numbers(block.shape[0] * block.shape[2], salt).reshape(block.shape[0], -1)
+        key = key * GOLDEN + np.einsum("lnt,lt->n", block.astype(np.uint64), factors)
         order = np.sort(key)
         repeated = order[1:][order[1:] == order[:-1]]
         if not repeated.size:
@@ -363,7 +381,7 @@ def _duplicates(cube: Array) -> int:
 @lru_cache(maxsize=256)
 def _odd_numbers(n: int, salt: int) -> NDArray[np.uint64]:
     """Pseudo-random odd multipliers (the finaliser of splitmix64)."""
-    z = np.arange(1 + (salt << 32), 1 + (salt << 32) + n, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    z = np.arange(1 + (salt << 32), 1 + (salt << 32) + n, dtype=np.uint64) * GOLDEN
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return (z ^ (z >> np.uint64(31))) | np.uint64(1)
