@@ -7,12 +7,17 @@ as long as others are left.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import ceil, inf, isfinite, prod, sqrt
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from initlint.evidence import Scale
+
+Array = npt.NDArray[np.floating]
 
 SAMPLE = 1 << 16  # moments of this many values are within 0.5 %
 _NATIVE = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
@@ -48,14 +53,15 @@ def plain(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def sample(tensor: torch.Tensor, keep: tuple[int, ...] = ()) -> torch.Tensor:
-    """At most `SAMPLE` values in float32 (float64 as it is), sparing the axes `keep`, last one first to go."""
-    order = sorted((d for d in range(tensor.dim()) if d not in keep), key=lambda d: -tensor.shape[d])
-    for axis in (*order, *reversed(keep)):
-        if tensor.numel() <= SAMPLE:
-            break
-        step = min(ceil(tensor.numel() / SAMPLE), tensor.shape[axis])
-        tensor = tensor[(slice(None),) * axis + (slice(None, None, step),)]
-    return tensor if tensor.dtype is torch.float64 else tensor.float()
+    """At most `SAMPLE` values in float32 or float64; the axes `keep` are thinned out last, and backwards."""
+    if tensor.numel() > SAMPLE:
+        others = [axis for axis in range(tensor.dim()) if axis not in keep]
+        for axis in (*sorted(others, key=lambda d: -tensor.shape[d]), *reversed(keep)):
+            step = min(ceil(tensor.numel() / SAMPLE), tensor.shape[axis])
+            tensor = tensor[(slice(None),) * axis + (slice(None, None, step),)]
+            if tensor.numel() <= SAMPLE:
+                break
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
 def scale(tensor: torch.Tensor, *, masks: bool = False) -> Scale:
@@ -76,63 +82,26 @@ def figures(
     With `rectified`, units that are zero for every observation are counted.
     """
     tensor = plain(tensor.detach())
-    low, high, dead = _extremes(tensor, units if rectified else None)
+    count = tensor.shape[units] if units is not None else 0
     axis = _batch_axis(tuple(tensor.shape), batch)
-    values = sample(tensor, tuple(d for d in (axis, units) if d is not None))
+    if axis == 0 and batch is not None and tensor.shape[0] != batch:
+        tensor = tensor.reshape(batch, -1, *tensor.shape[1:])
+        units = None if units is None else units + 1
+    low, high, dead = _extremes(tensor, units if rectified else None)
+    thinned = sample(tensor, tuple([d for d in (axis, units) if d is not None]))
+    values = thinned.cpu().numpy()
     across = None
     if isfinite(low) and isfinite(high):
         absmax = max(abs(low), abs(high))
         # Squares beyond 1e38 overflow float32, those below 1e-38 vanish.
         unit = 1.0 if absmax == 0 or 1e-15 < absmax < 1e15 else absmax
         values = values if unit == 1.0 else values / unit
-        measured = _moments(values, absmax, unit)
-        if axis is not None and batch is not None and batch > 1:
-            across = _across(values, axis, batch)
+        measured = _moments(values.reshape(-1), absmax, unit)
+        if axis is not None and values.shape[axis] > 1:
+            across = _across(np.moveaxis(values, axis, 0))
     else:
         measured = _nonfinite(tensor, values, masks)
-    count = tensor.shape[units] if units is not None else 0
     return Figures(measured, count, dead, tensor.numel() // count if count else 0, across)
-
-
-def _extremes(tensor: torch.Tensor, units: int | None) -> tuple[float, float, int]:
-    """Smallest and largest value (NaN if there is any), and units that hold only zeros."""
-    if units is None or tensor.dim() < 2:
-        low, high = torch.stack((tensor.amin(), tensor.amax())).tolist()
-        return low, high, 0
-    others = [d for d in range(tensor.dim()) if d != units]
-    lows, highs = tensor.amin(others), tensor.amax(others)
-    low, high = torch.stack((lows.amin(), highs.amax())).tolist()
-    return low, high, int(((lows == 0) & (highs == 0)).sum()) if low <= 0 <= high else 0
-
-
-def _moments(values: torch.Tensor, absmax: float, unit: float) -> Scale:
-    """Figures of `values` times `unit`."""
-    values = values.reshape(-1)
-    center = values.mean()
-    offset = values - center
-    mean, square, nonzero = torch.stack(
-        (center, torch.dot(offset, offset), torch.count_nonzero(values).to(values))
-    ).tolist()
-    variance = square / values.numel()
-    return Scale(
-        rms=sqrt(mean * mean + variance) * unit,
-        mean=mean * unit,
-        std=sqrt(variance) * unit,
-        absmax=absmax,
-        zeros=1 - nonzero / values.numel(),
-    )
-
-
-def _nonfinite(tensor: torch.Tensor, values: torch.Tensor, masks: bool) -> Scale:
-    """Moments over the finite values, counts over all of them."""
-    nans = int(tensor.isnan().sum())
-    infs = int((tensor == inf).sum() if masks else tensor.isinf().sum())
-    finite = values[values.isfinite()]
-    if not finite.numel():
-        return Scale(0.0, 0.0, 0.0, 0.0, 0.0, nans, infs)
-    absmax = float(finite.abs().amax())
-    found = _moments(finite / (absmax or 1.0), absmax, absmax or 1.0)
-    return Scale(found.rms, found.mean, found.std, found.absmax, found.zeros, nans, infs)
 
 
 def _batch_axis(shape: tuple[int, ...], batch: int | None) -> int | None:
@@ -144,26 +113,55 @@ def _batch_axis(shape: tuple[int, ...], batch: int | None) -> int | None:
     return 1 if shape[1] == batch else None
 
 
-def _across(values: torch.Tensor, axis: int, batch: int) -> float | None:
-    """How much inputs matter: std over the inputs of one batch, relative to the rms."""
-    if axis == 0:
-        if values.shape[0] % batch:
-            return None
-        values = values.reshape(batch, -1)
-    else:
-        values = values.movedim(axis, 0).reshape(batch, -1)
+def _extremes(tensor: torch.Tensor, units: int | None) -> tuple[float, float, int]:
+    """Smallest and largest value (NaN if there is any), and units that hold only zeros."""
+    if units is None or tensor.dim() < 2:
+        return float(tensor.amin()), float(tensor.amax()), 0
+    others = [d for d in range(tensor.dim()) if d != units]
+    lows, highs = tensor.amin(others), tensor.amax(others)
+    low, high = float(lows.amin()), float(highs.amax())
+    return low, high, int(((lows == 0) & (highs == 0)).sum()) if low <= 0 <= high else 0
+
+
+def _moments(values: Array, absmax: float, unit: float) -> Scale:
+    """Figures of `values` times `unit`."""
+    mean = float(values.mean())
+    offset = values - mean
+    variance = float(np.dot(offset, offset)) / values.size
+    return Scale(
+        rms=sqrt(mean * mean + variance) * unit,
+        mean=mean * unit,
+        std=sqrt(variance) * unit,
+        absmax=absmax,
+        zeros=float(np.count_nonzero(values == 0)) / values.size,
+    )
+
+
+def _nonfinite(tensor: torch.Tensor, values: Array, masks: bool) -> Scale:
+    """Moments over the finite values, counts over all of them."""
+    nans = int(tensor.isnan().sum())
+    infs = int((tensor == inf).sum() if masks else tensor.isinf().sum())
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return Scale(0.0, 0.0, 0.0, 0.0, 0.0, nans, infs)
+    absmax = float(np.abs(finite).max())
+    found = _moments(finite / (absmax or 1.0), absmax, absmax or 1.0)
+    return replace(found, nans=nans, infs=infs)
+
+
+def _across(values: Array) -> float | None:
+    """How much inputs, along axis 0, matter: std over the inputs relative to the rms."""
     steps = (values[1:] - values[:-1]).reshape(-1)
     flat = values.reshape(-1)
-    variance, square = torch.stack((torch.dot(steps, steps), torch.dot(flat, flat))).tolist()
-    if square == 0:
-        return None
-    return sqrt(variance / (2 * steps.numel()) / (square / flat.numel()))
+    square = float(np.dot(flat, flat)) / flat.size
+    return sqrt(float(np.dot(steps, steps)) / (2 * steps.size) / square) if square else None
 
 
 # ---------------------------------------------------------------- saturation
 
 #: Distance from its ends at which a squashing function counts as flat: its slope is below 4 % of the largest.
 FLAT = 0.01
+PEAK, LOG_PEAK = 0.99, -0.01005  # of a softmax row, and its logarithm
 #: Smallest input at which the slope of a function with one flat side still exceeds 1 %.
 FLAT_BELOW = {
     "gelu": -3.1,
@@ -183,61 +181,66 @@ ENDS = {
 
 
 def saturated(activation: str, output: torch.Tensor, operand: torch.Tensor | None) -> float:
-    """Fraction on the flat part of an activation; for a softmax, fraction of rows with a value above 0.99.
-
-    `operand` is what the activation was applied to, None when it was overwritten.
-    """
+    """Fraction on the flat part; `operand` is what the activation was applied to, None if overwritten."""
     if activation in ENDS:
         low, high = ENDS[activation]
-        values = sample(plain(output.detach()))
-        return float(((values < low + FLAT) | (values > high - FLAT)).float().mean())
+        values = sample(plain(output.detach())).cpu().numpy()
+        return float(np.count_nonzero((values < low + FLAT) | (values > high - FLAT))) / values.size
     if activation in FLAT_BELOW and operand is not None:
-        return float((sample(plain(operand.detach())) < FLAT_BELOW[activation]).float().mean())
+        values = sample(plain(operand.detach())).cpu().numpy()
+        return float(np.count_nonzero(values < FLAT_BELOW[activation])) / values.size
     return 0.0
 
 
 def peaked_rows(output: torch.Tensor, axis: int, *, log: bool) -> float:
-    """Fraction of the rows of a softmax along `axis` that are nearly one-hot, rows of one value left out."""
+    """Fraction of the rows of a softmax along `axis` whose largest value is above 0.99."""
     if output.dim() == 0 or output.shape[axis] < 2:
         return 0.0
     values = sample(plain(output.detach()), (axis % output.dim(),))
-    largest = values.amax(axis)
-    return float((largest > (-0.01005 if log else 0.99)).float().mean())
+    return float((values.amax(axis) > (LOG_PEAK if log else PEAK)).float().mean())
 
 
 # ---------------------------------------------------------------- gradients
 
 TOLERANCE = 1e-5  # of a slice's largest value: sums taken in another order differ by less
 SHORT = 8  # slices with fewer values come that close by chance
+EXACT = float(np.finfo(np.float32).eps)
 
 
 def duplicates(gradient: torch.Tensor) -> tuple[int, ...]:
-    """Per axis: slices that equal an earlier slice, all-zero slices left out. Kernel axes are not compared."""
+    """Per axis: slices that equal an earlier one, all-zero slices left out; kernel axes are not compared."""
     gradient = plain(gradient.detach())
     if gradient.dim() < 2 or not gradient.numel():
         return (0,) * gradient.dim()
     gradient = gradient.float().contiguous()
     axes = 2 if gradient.dim() > 3 else gradient.dim()
-    return tuple(_equal_slices(gradient, axis) if axis < axes else 0 for axis in range(gradient.dim()))
+    return tuple([_equal_slices(gradient, axis) if axis < axes else 0 for axis in range(gradient.dim())])
 
 
 def _equal_slices(gradient: torch.Tensor, axis: int) -> int:
     """A random projection sorts equal slices side by side; only neighbours that agree in it are compared."""
     count = gradient.shape[axis]
-    before, after = prod(gradient.shape[:axis]), prod(gradient.shape[axis + 1 :])
     if count < 2:
         return 0
-    slices = gradient.reshape(before, count, after)
-    sizes = torch.maximum(slices.amax((0, 2)), -slices.amin((0, 2)))
-    generator = torch.Generator().manual_seed(0)
-    left, right = (torch.randn(n, generator=generator).to(gradient.device) for n in (before, after))
-    projected = torch.mv(torch.mv(slices.reshape(before, -1).t(), left).reshape(count, after), right)
-    alive = (sizes > 0).nonzero().flatten()
-    order = alive[projected[alive].argsort()]
-    tolerance = (TOLERANCE if before * after >= SHORT else torch.finfo(torch.float32).eps) * sizes[order[1:]]
-    close = projected[order].diff() <= 4 * tolerance * sqrt(before * after)
-    first, second = order[:-1][close], order[1:][close]
-    if not first.numel():
+    before, after = prod(gradient.shape[:axis]), prod(gradient.shape[axis + 1 :])
+    left, right = _direction(before).to(gradient.device), _direction(after).to(gradient.device)
+    rows = gradient.view(before, count * after) if before > 1 else None
+    folded = gradient.view(count, after) if rows is None else torch.mv(rows.t(), left).view(count, after)
+    projected = torch.mv(folded, right).cpu().numpy() if after > 1 else folded[:, 0].cpu().numpy()
+    order = np.argsort(projected)
+    order = order[projected[order] != 0]
+    tolerance = TOLERANCE if before * after >= SHORT else EXACT
+    largest = float(np.abs(projected).max())
+    # Slices within `tolerance` of each other project within a few times that of their own size.
+    close = np.diff(projected[order]) <= 8 * tolerance * largest
+    if not close.any():
         return 0
-    distance = (slices[:, first] - slices[:, second]).abs().amax((0, 2))
-    return int((distance <= tolerance[close]).sum())
+    slices = gradient.view(before, count, after)
+    first, second = slices[:, order[:-1][close]], slices[:, order[1:][close]]
+    distance = (first - second).abs().amax((0, 2))
+    return int((distance <= tolerance * first.abs().amax((0, 2))).sum())
+
+
+@lru_cache(maxsize=256)
+def _direction(length: int) -> torch.Tensor:
+    return torch.randn(length, generator=torch.Generator().manual_seed(length))

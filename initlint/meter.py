@@ -16,7 +16,7 @@ from torch import fx
 
 from initlint import vocabulary
 from initlint.evidence import Scale, Shape
-from initlint.figures import Figures, figures, peaked_rows, plain, readable, sample, saturated, scale
+from initlint.figures import Figures, figures, peaked_rows, plain, readable, saturated, scale
 
 Kind = Literal["input", "weight", "activation", "norm", "add", "softmax", "attention", "output", "other"]
 
@@ -79,7 +79,7 @@ class Meter:
         if self._waiting:
             self._listen()
         self._operands = None
-        if vocabulary.operation(func) in vocabulary.ADDITIONS and self._is_sum(args):
+        if _operation(func) in vocabulary.ADDITIONS and self._is_sum(args):
             with unseen():
                 self._operands = self._rms(nodes[0], args[0]), self._rms(nodes[1], args[1])
 
@@ -88,7 +88,7 @@ class Meter:
         first = output[0] if isinstance(output, (list, tuple)) and output else output
         if not isinstance(first, torch.Tensor) or not (first.is_floating_point() or first.is_complex()):
             return
-        operation = vocabulary.operation(func)
+        operation = _operation(func)
         axis = self._axes[node] = self._unit_axis(node, operation, tuple(first.shape))
         kind = self._kind(node, operation, args, first)
         if kind is None or not readable(first):
@@ -143,8 +143,7 @@ class Meter:
         reading = self.readings.get(source.name)
         if reading is not None and reading.shape == tuple(tensor.shape):
             return reading.figures.scale.rms
-        values = sample(plain(tensor.detach())).reshape(-1)
-        return float(torch.dot(values, values) / values.numel()) ** 0.5
+        return scale(tensor).rms
 
     # -------------------------------------------------- what is first not finite
 
@@ -224,7 +223,8 @@ class Meter:
         """Hooks on outputs that have got their grad_fn; inside a custom Function that takes until its end."""
         for tensor, reading in self._waiting:
             if tensor.requires_grad:
-                self._handles.append(tensor.register_hook(partial(self._arrived, reading)))
+                hook = partial(self._arrived, reading)
+                self._handles.append(tensor.register_hook(hook))  # type: ignore[no-untyped-call]
             else:
                 self._late.append((weakref.ref(tensor), tensor._version, reading))
         self._waiting.clear()
@@ -241,12 +241,12 @@ class Meter:
                 batch = self._batch if self._dependent(node) else None
                 axis = self._axes.get(node, tensor.dim() - 1)
                 found = figures(tensor, axis if 0 < axis < tensor.dim() else None, batch)
-                operation = vocabulary.operation(_source(node).target)
+                operation = _operation(_source(node).target)
                 self._waiting.append((tensor, self._enter(node, operation, "output", tensor, found)))
         for late, version, reading in self._late:
-            tensor = late()
-            if tensor is not None and tensor._version == version:
-                self._waiting.append((tensor, reading))
+            alive = late()
+            if alive is not None and alive._version == version:
+                self._waiting.append((alive, reading))
         self._late = []
         self._listen()
 
@@ -262,6 +262,16 @@ class Meter:
 
     def _graph_nodes(self) -> Iterable[fx.Node]:
         return next(iter(self.readings.values())).node.graph.nodes if self.readings else ()
+
+
+_OPERATIONS: dict[int, str] = {}  # by id of an operator: they live for ever
+
+
+def _operation(func: Any) -> str:
+    name = _OPERATIONS.get(id(func))
+    if name is None:
+        name = _OPERATIONS[id(func)] = vocabulary.operation(func)
+    return name
 
 
 _NULL = nullcontext()

@@ -32,17 +32,23 @@ def preserved(model: nn.Module, *values: object) -> Iterator[None]:
     Covers parameters, buffers, plain attributes (tensors, containers, generators, objects), gradients,
     hooks, training flags, random generators and torch's global flags, also when the body raises.
     """
-    snapshot = _Snapshot()
+    with snapshot(model, *values) as kept, CopyOnWrite(kept):
+        yield
+
+
+@contextmanager
+def snapshot(model: nn.Module, *values: object) -> Iterator[Snapshot]:
+    """As `preserved`, for a body that calls `Snapshot.copy` before it writes memory."""
+    kept = Snapshot()
     for module in nn.Module.modules(model):
-        snapshot.keep_module(module)
+        kept.keep_module(module)
     for value in values:
-        snapshot.keep(value, 6)
+        kept.keep(value, 6)
     restore_global = _global_state()
     try:
-        with _CopyOnWrite(snapshot):
-            yield
+        yield kept
     finally:
-        snapshot.restore()
+        kept.restore()
         restore_global()
 
 
@@ -63,7 +69,7 @@ class _Kept:
 
 
 @dataclass(slots=True)
-class _Snapshot:
+class Snapshot:
     """What to put back, in the order in which it was met."""
 
     tensors: dict[int, _Kept] = field(default_factory=dict)
@@ -148,7 +154,7 @@ class _Snapshot:
         if storage is None or storage._cdata in self.copies or storage._cdata not in self.protected:
             return
         if storage.device.type != "meta":
-            self.copies[storage._cdata] = (storage, storage.clone())
+            self.copies[storage._cdata] = (storage, storage.clone())  # type: ignore[no-untyped-call]
 
     # -------------------------------------------------- afterwards
 
@@ -228,7 +234,7 @@ def _same_geometry(tensor: torch.Tensor, alias: torch.Tensor) -> bool:
     )
 
 
-class _CopyOnWrite(TorchDispatchMode):
+class CopyOnWrite(TorchDispatchMode):
     """Copies memory right before an operator writes it."""
 
     supports_higher_order_operators = True
@@ -238,7 +244,7 @@ class _CopyOnWrite(TorchDispatchMode):
         # See trace.Recorder.
         return False
 
-    def __init__(self, snapshot: _Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._snapshot = snapshot
 

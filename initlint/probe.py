@@ -11,6 +11,7 @@ A single number is taken for a loss.
 
 from __future__ import annotations
 
+import gc
 import inspect
 import random
 import sys
@@ -26,8 +27,8 @@ from initlint.errors import TargetError
 from initlint.evidence import Gradient, Logits, Scale, Signal, Unregistered
 from initlint.figures import duplicates, readable, sample, scale
 from initlint.inputs import Inputs
-from initlint.meter import Meter, Reading, unseen
-from initlint.preserve import preserved
+from initlint.meter import Meter, Reading
+from initlint.preserve import CopyOnWrite, Snapshot, preserved, snapshot
 from initlint.target import blame
 from initlint.trace import ATOMS, Leaf, Recorder, Trace, tensors
 
@@ -70,10 +71,10 @@ def probe(
     """
     kind = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     if torch.device(device).type == "cuda":
-        torch.cuda.init()  # before the generators are saved
-    with preserved(model, inputs.args, inputs.kwargs), torch.enable_grad():
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # before the generators are saved
+    with _uncollected(), snapshot(model, inputs.args, inputs.kwargs) as kept, torch.enable_grad():
         _seed(seed)
-        run = _Run(model)
+        run = _Run(model, kept)
         try:
             run.forward(inputs, torch.device(device), kind)
             run.backward(loss, inputs, seed)
@@ -84,6 +85,18 @@ def probe(
 
 class _StoppedError(Exception):
     """The model raised; `_Run.error` has it."""
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage collection: with large libraries imported it takes longer than a small model's run."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _seed(seed: int) -> None:
@@ -98,6 +111,8 @@ class _Run:
     """The state of one probe."""
 
     model: nn.Module
+    kept: Snapshot
+    parameters: dict[str, nn.Parameter] = field(init=False)
     recorder: Recorder = field(init=False)
     meter: Meter = field(init=False)
     output: Any = None
@@ -110,21 +125,20 @@ class _Run:
     def forward(self, inputs: Inputs, device: torch.device, dtype: torch.dtype | None) -> None:
         """The recorded run."""
         with self._blaming():
-            _refuse_meta(self.model)
             _convert(self.model, device, dtype)
             args, kwargs = _moved((inputs.args, dict(inputs.kwargs)), device, dtype)
-            for parameter in nn.Module.parameters(self.model):
-                parameter.grad = None
+        self.parameters = dict(nn.Module.named_parameters(self.model))
+        for parameter in self.parameters.values():
+            parameter.grad = None
         self.meter = Meter(_batch(args, kwargs))
-        self.recorder = Recorder(self.model, self.meter)
+        self.recorder = Recorder(self.model, self.meter, self.kept.copy)
         with self.recorder:
             self.meter.inputs(self.recorder.begin(args, kwargs))
             with self._blaming():
                 self.output = self.model(*args, **kwargs)
             self.results = self.recorder.finish(self.output)
-        with unseen():
-            self.meter.outputs(self.results)
-            self.logits = tuple(_logits(self.results))
+        self.meter.outputs(self.results)
+        self.logits = tuple(_logits(self.results))
 
     def backward(self, loss: Loss | None, inputs: Inputs, seed: int) -> None:
         """Gradients of the loss, or of random directions on the outputs."""
@@ -139,28 +153,29 @@ class _Run:
             if not roots:
                 self.no_backward = "no output depends on a parameter"
                 return
-            half = any(p.dtype is torch.float16 for p in nn.Module.parameters(self.model))
-            torch.autograd.backward(roots, directions, retain_graph=half)
+            half = any(p.dtype is torch.float16 for p in self.parameters.values())
+            with CopyOnWrite(self.kept):
+                torch.autograd.backward(roots, directions, retain_graph=half)
         self.no_backward = ""
-        with unseen():
-            for name, parameter in nn.Module.named_parameters(self.model):
-                if parameter.requires_grad:
-                    self.gradients[name] = _gradient(parameter.grad)
+        for name, parameter in self.parameters.items():
+            if parameter.requires_grad:
+                self.gradients[name] = _gradient(parameter.grad)
         if half:
             self._underflow(roots, directions)
 
     def _underflow(self, roots: list[torch.Tensor], directions: Sequence[torch.Tensor | None]) -> None:
         """Count what is zero only because float16 has nothing smaller: it appears under a scaled loss."""
         self.meter.deaf = True
-        first = {n: p.grad for n, p in nn.Module.named_parameters(self.model) if p.grad is not None}
-        nn.Module.zero_grad(self.model, set_to_none=True)
+        first = {name: p.grad for name, p in self.parameters.items()}
+        for parameter in self.parameters.values():
+            parameter.grad = None
         scaled = [
             (torch.ones_like(r) if d is None else d) * UNDERFLOW_SCALE
             for r, d in zip(roots, directions, strict=True)
         ]
-        with self._blaming():
+        with self._blaming(), CopyOnWrite(self.kept):
             torch.autograd.backward(roots, scaled)
-        for name, parameter in nn.Module.named_parameters(self.model):
+        for name, parameter in self.parameters.items():
             before, after = first.get(name), parameter.grad
             if before is not None and after is not None and before.layout is torch.strided:
                 lost = float(((before == 0) & (after != 0)).float().mean())
@@ -198,19 +213,16 @@ class _Run:
 # ---------------------------------------------------------------- before the run
 
 
-def _refuse_meta(model: nn.Module) -> None:
+def _convert(model: nn.Module, device: torch.device, dtype: torch.dtype | None) -> None:
+    """Bring the model to the device and dtype of the run, if it is not there."""
+    foreign = False
     for name, tensor in (*nn.Module.named_parameters(model), *nn.Module.named_buffers(model)):
         if tensor.is_meta:
-            raise TargetError(
-                "probe", "RuntimeError", f"{name} is on the meta device and has no values to run with"
-            )
-
-
-def _convert(model: nn.Module, device: torch.device, dtype: torch.dtype | None) -> None:
-    held = (*nn.Module.parameters(model), *nn.Module.buffers(model))
-    if any(t.device.type != device.type for t in held) or (
-        dtype is not None and any(t.is_floating_point() and t.dtype is not dtype for t in held)
-    ):
+            message = f"{name} is on the meta device and has no values to run with"
+            raise TargetError("probe", "RuntimeError", message)
+        foreign |= tensor.device.type != device.type
+        foreign |= dtype is not None and tensor.is_floating_point() and tensor.dtype is not dtype
+    if foreign:
         nn.Module.to(model, device=device, dtype=dtype)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import operator
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
 from types import CodeType, FrameType
@@ -24,6 +24,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import fx, nn
 from torch.nn.modules import module as module_hooks
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from initlint.finding import Site
@@ -145,45 +146,35 @@ def _parts(item: object) -> Iterator[object]:
 # ---------------------------------------------------------------- operators
 
 
-@dataclass(frozen=True, slots=True)
-class _Signature:
-    """Which arguments an operator writes."""
-
-    positions: tuple[int, ...]
-    keywords: tuple[str, ...]
+#: By id of an operator (they live for ever): positions and names of the arguments that it writes.
+_WRITES: dict[int, tuple[tuple[int, ...], tuple[str, ...]]] = {}
 
 
-@lru_cache(maxsize=4096)
-def _signature(func: Any) -> _Signature:
+def _writes(func: Any) -> tuple[tuple[int, ...], tuple[str, ...]]:
     schema = getattr(func, "_schema", None)
-    arguments = schema.arguments if schema is not None else ()
-    written = [
-        (position, argument.name)
-        for position, argument in enumerate(arguments)
-        if argument.alias_info is not None and argument.alias_info.is_write
-    ]
-    return _Signature(tuple(p for p, _ in written), tuple(n for _, n in written))
+    arguments = enumerate(schema.arguments if schema is not None else ())
+    found = [(p, a.name) for p, a in arguments if a.alias_info is not None and a.alias_info.is_write]
+    return tuple(position for position, _ in found), tuple(name for _, name in found)
+
+
+def written(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[torch.Tensor]:
+    """The tensors among the arguments that `func` writes in place."""
+    signature = _WRITES.get(id(func))
+    if signature is None:
+        signature = _WRITES[id(func)] = _writes(func)
+    positions, names = signature
+    if not positions:
+        return ()
+    values = [args[p] for p in positions if p < len(args)]
+    values += [kwargs[name] for name in names if name in kwargs]
+    flat = [t for value in values for t in (value if isinstance(value, (list, tuple)) else (value,))]
+    return [t for t in flat if isinstance(t, torch.Tensor)]
 
 
 @lru_cache(maxsize=4096)
 def _name(func: Any) -> str:
     """What a node is called: "convolution", "relu_"."""
     return str(func.__name__).partition(".")[0]
-
-
-def written(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
-    """The tensors among the arguments that `func` writes in place."""
-    signature = _signature(func)
-    if not signature.positions:
-        return []
-    values = [args[p] for p in signature.positions if p < len(args)]
-    values += [kwargs[name] for name in signature.keywords if name in kwargs]
-    flat = [t for value in values for t in (value if isinstance(value, (list, tuple)) else (value,))]
-    return [t for t in flat if isinstance(t, torch.Tensor)]
-
-
-def _geometry(tensor: torch.Tensor) -> Geometry:
-    return tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype
 
 
 def _extent(geometry: Geometry) -> tuple[int, int]:
@@ -223,24 +214,21 @@ class _Memory:
     def __init__(self, storage: torch.UntypedStorage) -> None:
         self._weak = storage._weak_ref()
         # What stands for a view, and how many of the writes it has seen: a node, the name of a tensor
-        # that has no get_attr yet, or (node, index) of an output that has no getitem yet.
+        # that has no get_attr yet, or (node, index, dtype) of an output that has no getitem yet.
         self.nodes: dict[Geometry, tuple[Any, int]] = {}
         self.writes: list[tuple[fx.Node, Geometry]] = []
 
     def __del__(self) -> None:
-        torch.UntypedStorage._free_weak_ref(self._weak)
+        torch.UntypedStorage._free_weak_ref(self._weak)  # type: ignore[no-untyped-call]
 
 
 # ---------------------------------------------------------------- the recorder
 
 
 class Recorder(TorchDispatchMode):
-    """Records one forward; use as a context manager around `begin`, the call, and `finish`.
+    """Records one forward: a context manager around `begin`, the call, and `finish`.
 
-    with Recorder(model) as recorder:
-        recorder.begin(args, kwargs)
-        recorder.finish(model(*args, **kwargs))
-    recorder.trace("recorded")
+    `protect` is called with each tensor of the arguments that an operator is about to write.
     """
 
     supports_higher_order_operators = True
@@ -250,13 +238,19 @@ class Recorder(TorchDispatchMode):
         # Wrapping the handler against dynamo imports a thousand modules at the first operator.
         return False
 
-    def __init__(self, model: nn.Module, watch: Watch | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        model: nn.Module,
+        watch: Watch | None = None,
+        protect: Callable[[torch.Tensor], None] | None = None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         self.graph = fx.Graph()
         self.leaves: list[Leaf] = []
         self.calls: dict[str, int] = {}
         self.made: dict[int, Made] = {}
         self._watch = watch
+        self._protect = protect
         self._memories: dict[int, _Memory] = {}
         self._opaque: dict[int, tuple[torch.Tensor, Any]] = {}  # tensors without a storage, kept alive
         self._names: dict[int, str] = {}
@@ -264,16 +258,23 @@ class Recorder(TorchDispatchMode):
         self._literal = False
         self._foreign: dict[int, Leaf] = {}
         self._inputs: set[int] = set()
-        self._outputs: dict[fx.Node, torch.Tensor] = {}
-        self._paths = {id(module): path for path, module in nn.Module.named_modules(model)}
+        self._paths: dict[int, str] = {}
         self._stack: list[tuple[int, str]] = [(0, "")]
         self._hooks: list[Any] = []
-        named = (*nn.Module.named_parameters(model), *nn.Module.named_buffers(model))
-        for name, tensor in named:
-            self._names.setdefault(id(tensor), name)
-            self._named.setdefault(name, tensor)
-            if not isinstance(tensor, nn.parameter.UninitializedTensorMixin):
-                self._enter_tensor(tensor, name, replace=False)
+        for path, module in nn.Module.named_modules(model):
+            self._paths[id(module)] = path
+            prefix = f"{path}." if path else ""
+            for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+                if tensor is not None and id(tensor) not in self._names:
+                    self._register(prefix + name, tensor)
+
+    def _register(self, name: str, tensor: torch.Tensor) -> None:
+        self._names[id(tensor)] = name
+        self._named[name] = tensor
+        if not is_lazy(tensor):
+            memory, geometry = self._place(tensor)
+            if memory is not None:
+                memory.nodes.setdefault(geometry, (name, 0))
 
     # -------------------------------------------------- the run
 
@@ -283,11 +284,11 @@ class Recorder(TorchDispatchMode):
             module_hooks.register_module_forward_hook(self._module_ends),
             module_hooks.register_module_parameter_registration_hook(self._registered),
         ]
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        super().__exit__(*exception)
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
         for hook in self._hooks:
             hook.remove()
 
@@ -300,7 +301,7 @@ class Recorder(TorchDispatchMode):
         node = self.graph.create_node("placeholder", name, (), {}, name)
         self._describe(node, tensor, None)
         self._inputs.add(id(tensor))
-        self._enter_tensor(tensor, node)
+        self._enter(tensor, *self._place(tensor), node)
         return node
 
     def finish(self, output: object) -> list[tuple[fx.Node, torch.Tensor]]:
@@ -332,19 +333,22 @@ class Recorder(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         writes = written(func, args, kwargs)
+        if self._protect is not None:
+            for tensor in writes:
+                self._protect(tensor)
         self._literal = func is aten.lift_fresh.default
-        nodes = tuple([self._argument(a) for a in args])
+        nodes = tuple([self._argument(value) for value in args])
         node_kwargs = {key: self._argument(value) for key, value in kwargs.items()}
         if self._watch is not None:
             self._watch.before(func, args, nodes)
         output = func(*args, **kwargs)
-        results = self._results(output)
-        if not writes and all(self._known(tensor) for _, tensor in results):
+        places = [(index, tensor, *self._place(tensor)) for index, tensor in self._results(output)]
+        if not writes and all(self._known(t, memory, view) for _, t, memory, view in places):
             return output
         node = self._call(func, nodes, node_kwargs)
         self._describe(node, output, user_line())
-        for index, tensor in results:
-            self._enter_tensor(tensor, node if index is None else (node, index))
+        for index, tensor, memory, geometry in places:
+            self._enter(tensor, memory, geometry, node if index is None else (node, index, geometry[3]))
         for tensor in writes:
             self._write(tensor, node)
         if self._watch is not None:
@@ -373,7 +377,7 @@ class Recorder(TorchDispatchMode):
             meta["shape"] = tuple(output.shape)
             meta["dtype"] = output.dtype
         elif isinstance(output, (list, tuple)):
-            meta["shape"] = tuple(tuple(t.shape) if isinstance(t, torch.Tensor) else None for t in output)
+            meta["shape"] = tuple([tuple(t.shape) if isinstance(t, torch.Tensor) else None for t in output])
             meta["dtype"] = next((t.dtype for t in output if isinstance(t, torch.Tensor)), None)
         meta["module"] = self._stack[-1][1]
         meta["site"] = site
@@ -389,50 +393,43 @@ class Recorder(TorchDispatchMode):
 
     # -------------------------------------------------- tensors and memory
 
-    def _memory(self, tensor: torch.Tensor) -> _Memory | None:
+    def _place(self, tensor: torch.Tensor) -> tuple[_Memory | None, Geometry]:
+        """The memory of a tensor, and which view of it the tensor is."""
         try:
             storage = tensor.untyped_storage()
-        except (NotImplementedError, RuntimeError):  # sparse, opaque and lazy tensors have none
-            return None
+        except (NotImplementedError, RuntimeError):  # sparse and opaque tensors have none
+            return None, (0, (), (), tensor.dtype)
         memory = self._memories.get(storage._cdata)
         if memory is None:
             memory = self._memories[storage._cdata] = _Memory(storage)
-        return memory
+        return memory, (int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride(), tensor.dtype)
 
-    def _enter_tensor(self, tensor: torch.Tensor, value: Any, *, replace: bool = True) -> None:
-        memory = self._memory(tensor)
+    def _enter(self, tensor: torch.Tensor, memory: _Memory | None, geometry: Geometry, value: Any) -> None:
         if memory is None:
             self._opaque[id(tensor)] = (tensor, value)
-            return
-        geometry = _geometry(tensor)
-        if replace or geometry not in memory.nodes:
+        else:
             memory.nodes[geometry] = (value, len(memory.writes))
 
     def _write(self, tensor: torch.Tensor, node: fx.Node) -> None:
-        memory = self._memory(tensor)
-        if memory is None:
-            self._opaque[id(tensor)] = (tensor, node)
-            return
-        geometry = _geometry(tensor)
-        memory.writes.append((node, geometry))
-        memory.nodes[geometry] = (node, len(memory.writes))
+        memory, geometry = self._place(tensor)
+        if memory is not None:
+            memory.writes.append((node, geometry))
+        self._enter(tensor, memory, geometry, node)
 
-    def _known(self, tensor: torch.Tensor) -> bool:
-        """The memory already has an up-to-date node for exactly this view: a detach or an alias."""
-        memory = self._memory(tensor)
+    def _known(self, tensor: torch.Tensor, memory: _Memory | None, geometry: Geometry) -> bool:
+        """There already is an up-to-date node for exactly this view: a detach or an alias."""
         if memory is None:
             return id(tensor) in self._opaque
-        entry = memory.nodes.get(_geometry(tensor))
+        entry = memory.nodes.get(geometry)
         return entry is not None and entry[1] == len(memory.writes)
 
     def node(self, tensor: torch.Tensor) -> fx.Node:
         """The node that stands for a tensor's present values."""
         if tensor.requires_grad and id(tensor) not in self._names and tensor.is_leaf:
             self._meet_leaf(tensor)
-        memory = self._memory(tensor)
+        memory, geometry = self._place(tensor)
         if memory is None:
             return self._opaque_node(tensor)
-        geometry = _geometry(tensor)
         entry = memory.nodes.get(geometry)
         if entry is None:
             entry = self._underived(tensor, memory, geometry)
@@ -440,29 +437,29 @@ class Recorder(TorchDispatchMode):
         current = len(memory.writes)
         if type(value) is fx.Node and seen == current:
             return value
-        node = self._realised(value, tensor)
+        node = self._realised(value)
         for other, view in memory.writes[seen:]:
             node = self._overwritten(node, geometry, other, view)
         memory.nodes[geometry] = (node, current)
         return node
 
-    def _realised(self, value: Any, tensor: torch.Tensor) -> fx.Node:
+    def _realised(self, value: Any) -> fx.Node:
         if isinstance(value, fx.Node):
             return value
         if isinstance(value, str):
             node = self.graph.create_node("get_attr", value, (), {})
             self._describe(node, self._named[value], None)
             return node
-        parent, index = value
+        parent, index, dtype = value
         node = self._call(operator.getitem, (parent, index), {})
-        node.meta.update(parent.meta, shape=tuple(tensor.shape), dtype=tensor.dtype)
+        node.meta.update(parent.meta, shape=parent.meta["shape"][index], dtype=dtype)
         return node
 
     def _opaque_node(self, tensor: torch.Tensor) -> fx.Node:
         _, value = self._opaque.get(id(tensor), (None, None))
         if value is None:
             value = self._names.get(id(tensor)) or self._leaf(tensor)
-        node = self._realised(value, tensor)
+        node = self._realised(value)
         self._opaque[id(tensor)] = (tensor, node)
         return node
 
@@ -472,7 +469,7 @@ class Recorder(TorchDispatchMode):
         for view, (value, seen) in memory.nodes.items():
             low, high = _extent(view)
             if low <= first and last <= high and view[3] == geometry[3]:
-                base = self._realised(value, tensor)
+                base = self._realised(value)
                 memory.nodes[view] = (base, seen)
                 return self._restrided(base, view, geometry), seen
         return self._names.get(id(tensor)) or self._leaf(tensor), len(memory.writes)
@@ -481,10 +478,9 @@ class Recorder(TorchDispatchMode):
         """`base`, which shows `view` of a storage, seen as another view of that storage."""
         offset, sizes, strides, dtype = geometry
         if _extent(view) == _extent(geometry) and _contiguous(view) and _contiguous(geometry):
-            func, args = aten.view.default, (base, list(sizes))
-        else:
-            func, args = aten.as_strided.default, (base, list(sizes), list(strides), offset)
-        return self._derived(func, args, sizes, dtype, base)
+            return self._derived(aten.view.default, (base, list(sizes)), sizes, dtype, base)
+        args = (base, list(sizes), list(strides), offset)
+        return self._derived(aten.as_strided.default, args, sizes, dtype, base)
 
     def _overwritten(self, node: fx.Node, geometry: Geometry, other: fx.Node, view: Geometry) -> fx.Node:
         """`node`, which shows `geometry`, after `other` wrote `view` of the same storage."""
@@ -521,8 +517,8 @@ class Recorder(TorchDispatchMode):
         """Note a trainable leaf whose memory came from a recorded operator: a parameter made on the way."""
         if id(tensor) in self._inputs or id(tensor) in self._foreign or not isinstance(tensor, nn.Parameter):
             return
-        memory = self._memory(tensor)
-        entry = memory.nodes.get(_geometry(tensor)) if memory is not None else None
+        memory, geometry = self._place(tensor)
+        entry = memory.nodes.get(geometry) if memory is not None else None
         if entry is not None and isinstance(entry[0], fx.Node):
             leaf = Leaf(tensor, entry[0], user_line(), created=True)
             self.leaves.append(leaf)
