@@ -155,6 +155,12 @@ def test_related_names_are_counted_and_shown_on_request() -> None:
     assert "and" not in render("concise", one(finding(related=names)), verbose=True, quiet=True)
 
 
+def test_consequences_are_counted_and_shown_on_request() -> None:
+    cause = finding(consequences=tuple(finding(rule=f"rule-{i}") for i in range(9)))
+    assert "and 5 more that follow" in render("table", one(cause))
+    assert "rule-8 follows in fc.weight" in render("table", one(cause), verbose=True)
+
+
 # ---------------------------------------------------------------- hostile and odd text
 
 HOSTILE = "a\nb\x1b[31m\x00\u202e\udc80"
@@ -196,6 +202,14 @@ def test_ascii_only_keeps_the_meaning() -> None:
     assert ascii_only("max·√n ≥ 3–4×…") == "max*sqrt n >= 3-4x..."
     assert ascii_only("größe") == "gr\\xf6\\xdfe"
     assert ascii_only(render("table", REPORT, verbose=True)).isascii()
+
+
+@given(st.lists(st.tuples(st.text(), st.text(), st.text()), max_size=4), st.integers(1, 130))
+def test_explanations_stand_under_their_rows(texts: list[tuple[str, str, str]], width: int) -> None:
+    odd = [finding(subject=a, related=(b,), measured={b: c, a: 1}, help="try") for a, b, c in texts]
+    text = render("table", one(*odd, finding(help="try")), width=width, quiet=True)
+    marks = re.findall(r"^error IL101|^  help: try$", text, re.MULTILINE)
+    assert marks == ["error IL101", "  help: try"] * (len(texts) + 1)
 
 
 @given(st.text())

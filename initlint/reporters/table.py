@@ -24,6 +24,7 @@ from initlint.reporters.text import View, escape, figure, place, sentence
 
 HEADERS = ("finding", "where", "figure", "measured", "expected")
 NARROWEST = 20  #: columns that names keep however narrow the terminal is
+CONSEQUENCES = 4  #: consequences that are spelled out under their cause; the rest is counted
 WIDEST = 18  #: columns that a figure and its values take before they wrap
 
 
@@ -147,9 +148,12 @@ def _explanation(finding: Finding, view: View) -> Iterator[str]:
         yield from view.fill(f"help: {sentence(finding.help)}", "  ")
     if finding.suppressed is not None:
         yield from view.fill(f"suppressed: {sentence(finding.suppressed)}", "  ")
-    for consequence in finding.consequences:
+    shown = finding.consequences if view.verbose else finding.consequences[:CONSEQUENCES]
+    for consequence in shown:
         names = ", ".join(folded_names(consequence, view))
         told = f" {escape(consequence.code)} {escape(consequence.rule)} follows in {names}: "
         yield from view.fill(
             told + sentence(consequence.message), "  ", head=consequence.severity, style=consequence.severity
         )
+    if left_out := len(finding.consequences) - len(shown):
+        yield f"  and {left_out} more that follow"
