@@ -125,7 +125,7 @@ def confirm(
 
 def _settle(trial: Trial, wanted: tuple[Suspect, ...], dtype: torch.dtype) -> dict[str, Confirmation]:
     limits = LIMITS[dtype]
-    tensors = {n: p for n, p in trial.model.named_parameters() if p.requires_grad}
+    tensors = {n: p for n, p in trial.model.named_parameters() if p.requires_grad and p.numel()}
     watches = [_watch(tensors, s) for s in wanted if tensors.keys() >= {s.name, *s.peers}]
     constant = [p for p in tensors.values() if p.numel() and bool((p == p.reshape(-1)[0]).all())]
     doubtful: list[Watch] = watches

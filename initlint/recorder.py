@@ -302,10 +302,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         )
 
     def storage(self, tensor: torch.Tensor) -> Storage | None:
-        """The record of the tensor's memory; None for tensors without any (sparse, some subclasses)."""
+        """The record of the tensor's memory; None for tensors without any (sparse, lazy, some subclasses)."""
         try:
             memory: Any = tensor.untyped_storage()
-        except (NotImplementedError, RuntimeError):
+        except (NotImplementedError, RuntimeError, ValueError):
             return None
         key = memory._cdata
         found = self.storages.get(key)

@@ -281,7 +281,7 @@ def _numel(tensor: torch.Tensor) -> int:
 def _memory(tensor: torch.Tensor) -> object:
     try:
         return tensor.untyped_storage()._cdata
-    except (NotImplementedError, RuntimeError):
+    except (NotImplementedError, RuntimeError, ValueError):  # sparse, some subclasses, lazy
         return id(tensor)
 
 
