@@ -68,7 +68,7 @@ class NonFiniteSignal(Rule):
         "running-stats": "upstream",
     }
     examples = (
-        Example(normalised_zero_weight, finds=("2",), inputs=batch),
+        Example(normalised_zero_weight, finds=("2.parametrizations.weight.0",), inputs=batch),
         Example(masked_attention_scores, inputs=batch),
     )
 
