@@ -1,6 +1,6 @@
 """Cost of the statistics pass against one streaming read of the same memory, everything in one run.
 
-    python benchmarks/statistics_pass.py [--blocks 8] [--repeats 5]
+    python -m benchmarks.statistics_pass [--blocks 8] [--repeats 5]
 
 Two sets of tensors: large matrices (ViT-L blocks, 12.6 M values each) and many small ones (the shapes of an
 EfficientNet). "read" sums every value with one thread, which is as fast as memory allows.

@@ -37,6 +37,7 @@ STRUCTURED_ZEROS = 0.01  # fraction of exact zeros above which they are no accid
 STORED_FAN = 2.0  # cost of a fan that only the stored shape explains, not the traced use
 FREE = 3.0  # cost of a parameter of one's own choice
 DIGIT = math.log(10)
+USUAL = (0.02, 0.01, 1.0, 0.1, 0.05, 0.001)  # parameters that are chosen without much thought
 
 
 class Gain(NamedTuple):
@@ -127,13 +128,13 @@ def _ranked(draw: Draw, shape: Shape, use: Use | None) -> list[Scheme]:
     for family in FAMILIES:
         if not belongs(draw, family):
             continue
-        candidates = [_free(draw, family)]
+        candidates = _free(draw, family)
         if draw.centre == 0:
             candidates += [*_by_fan(family, fans), *_by_size(draw, family, shape, use)]
         scored += [
             (family.cost + candidate.cost - log_likelihood(draw, candidate.std, family), candidate.scheme())
             for candidate in candidates
-            if draw.centre or agrees(draw, candidate.std, family)
+            if (family is UNIFORM and draw.centre) or agrees(draw, candidate.std, family)
         ]
     return [scheme for _, scheme in sorted(scored, key=lambda entry: entry[0])]
 
@@ -273,23 +274,32 @@ def _depth_scaled(draw: Draw) -> Iterator[Candidate]:
         )
 
 
-def _free(draw: Draw, family: Family) -> Candidate:
-    """The family with the plainest parameters that fit."""
+def _free(draw: Draw, family: Family) -> list[Candidate]:
+    """The family with usual parameters, and with the plainest of those that fit."""
     if family is UNIFORM and draw.centre:
-        return _interval(draw)
+        return [_interval(draw)]
     written = {"uniform": family.peak, "normal": 1.0, "truncated": family.parent}[family.distribution]
-    options = [(float(f"{draw.std * written:.{digits}e}"), digits + 1) for digits in range(4)]
+    options = {float(f"{draw.std * written:.{digits}e}"): digits + 1 for digits in reversed(range(4))}
     if family.peak < math.inf:
         step = 10.0 ** math.floor(math.log10(draw.reach))
         edge = draw.reach * written / family.peak / draw.slack
-        options += [(math.ceil(edge / step * 10**d) * step / 10**d, d + 1) for d in range(4)]
-    fitting = [option for option in options if agrees(draw, option[0] / written, family)]
-    value, digits = min(
-        fitting or [(draw.std * written, 6)],
-        key=lambda option: DIGIT * option[1] - log_likelihood(draw, option[0] / written, family),
-    )
+        options |= {math.ceil(edge / step * 10**d) * step / 10**d: d + 1 for d in reversed(range(4))}
     mean = _plain_mean(draw)
-    return Candidate(value / written, FREE + DIGIT * digits, partial(_plain, family, value, mean))
+
+    def candidate(value: float, cost: float) -> Candidate:
+        return Candidate(value / written, cost, partial(_plain, family, value, mean))
+
+    usual = [candidate(value, FREE) for value in USUAL]
+    fitting = [
+        candidate(value, FREE + DIGIT * digits)
+        for value, digits in options.items()
+        if value not in USUAL and agrees(draw, value / written, family)
+    ]
+    measured = candidate(draw.std * written, FREE + 6 * DIGIT)
+    plainest = min(
+        fitting or [measured], key=lambda entry: entry.cost - log_likelihood(draw, entry.std, family)
+    )
+    return [*usual, plainest]
 
 
 def _plain(family: Family, value: float, mean: float) -> Scheme:
