@@ -20,6 +20,7 @@ from initlint.discarded import lost_writes
 from initlint.errors import TargetError
 from initlint.evidence import LostWrite, ModuleRecord, NameTest, Provenance, Rebuild, Tie, Unregistered
 from initlint.finding import Site
+from initlint.nametests import name_tests
 from initlint.provenance import Reading
 from initlint.recorder import Recorder
 from initlint.sites import Positions, outside, package
@@ -99,6 +100,7 @@ def _read(
         provenance=provenance,
         modules=records,
         lost_writes=lost_writes(reading, model, tensors, strays, tied) if recorded else (),
+        name_tests=name_tests(model, reading.writers(), reading.written(tensors)) if recorded else (),
         unregistered=unregistered(seen, found, reading.made_at(strays)),
         ties=tied,
         build_site=_definition(build),

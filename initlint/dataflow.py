@@ -22,7 +22,8 @@ def _operators(names: str) -> frozenset[str]:
 
 
 _EMPTY = _operators(
-    "empty empty_like new_empty empty_strided new_empty_strided empty_permuted resize_ _empty_affine_quantized"
+    "empty empty_like new_empty empty_strided new_empty_strided empty_permuted resize_ "
+    "_empty_affine_quantized"
 )
 _CONSTANT = _operators(
     "zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full scalar_tensor "
