@@ -1,0 +1,154 @@
+"""The benchmarks' models are healthy, and the faults written into them are what their names say."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.architectures import ARCHITECTURES, BY_NAME, Architecture
+from benchmarks.faults import FAULTS, Fault, is_real, owner, weights
+from benchmarks.healthy_seeds import Alarm, show
+
+
+def built(architecture: Architecture, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return architecture.build()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: a.name)
+def test_healthy_model_is_small_and_learns(architecture: Architecture) -> None:
+    model = built(architecture)
+    assert sum(p.numel() for p in model.parameters()) < 300_000
+    trained = [p for p in model.parameters() if p.requires_grad]
+    inputs = architecture.inputs()
+    optimiser = torch.optim.Adam(trained, 3e-3)
+    losses = []
+    for _ in range(6):
+        optimiser.zero_grad()
+        loss = architecture.loss(model(*inputs))
+        loss.backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.item())
+        optimiser.step()
+    assert all(p.grad is not None for p in trained)
+    assert min(losses[3:]) < losses[0]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: a.name)
+def test_same_seed_same_model(architecture: Architecture) -> None:
+    first, second = built(architecture).state_dict(), built(architecture).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+Holds = Callable[[nn.Module, nn.Module, str], bool]
+
+
+def std_ratio(before: nn.Module, after: nn.Module, place: str) -> float:
+    return (after.get_parameter(place).std() / before.get_parameter(place).std()).item()
+
+
+def constant(value: float) -> Holds:
+    return lambda before, after, place: bool((after.get_parameter(place) == value).all())
+
+
+def all_zero(before: nn.Module, after: nn.Module, place: str) -> bool:
+    chosen = [w for name, w in weights(after).items() if name == place or name.startswith(f"{place}.")]
+    return bool(chosen) and not any(w.any() for w in chosen)
+
+
+def scaled(factor: float) -> Holds:
+    return lambda before, after, place: torch.allclose(
+        after.get_parameter(place), before.get_parameter(place) * factor
+    )
+
+
+def left_at_default(before: nn.Module, after: nn.Module, place: str) -> bool:
+    return not torch.equal(before.get_parameter(f"{place}.weight"), after.get_parameter(f"{place}.weight"))
+
+
+def cloned(before: nn.Module, after: nn.Module, place: str) -> bool:
+    first = after.get_submodule(f"{place.rpartition('.')[0]}.0").state_dict()
+    second = after.get_submodule(place).state_dict()
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def hidden(before: nn.Module, after: nn.Module, place: str) -> bool:
+    parent, local = owner(after, place)
+    return hasattr(parent, local) and not any(n.startswith(place) for n, _ in after.named_parameters())
+
+
+HOLDS: dict[str, tuple[str, str, Holds]] = {
+    "constant 0.05": ("vit", "blocks.2.mlp.fc1.weight", constant(0.05)),
+    "constant 0.5": ("lstm", "lstm.weight_ih_l1", constant(0.5)),
+    "constant 1": ("resnet", "layers.3.conv1.weight", constant(1.0)),
+    "zero": ("moe", "blocks.1.experts", all_zero),
+    "× 100": ("gpt", "wpe.weight", scaled(100)),
+    "× 0.01": ("mamba", "mixers.1.in_proj.weight", scaled(0.01)),
+    "gain 3, one layer": ("kaiming-mlp", "4.weight", lambda b, a, p: 1.9 < std_ratio(b, a, p) < 2.4),
+    "gain 3, plain stack": ("gcn", "", lambda b, a, p: 2.5 < std_ratio(b, a, "convs.1.weight") < 3.5),
+    "linear gain before ReLU": ("plain-cnn", "", lambda b, a, p: 0.65 < std_ratio(b, a, "2.weight") < 0.76),
+    "wrong fan": (
+        "vit",
+        "blocks.0.mlp.fc1.weight",
+        lambda b, a, p: abs(a.get_parameter(p).std().item() - math.sqrt(2 / 256)) < 0.004,
+    ),
+    "transposed fan": ("lstm", "fc.weight", lambda b, a, p: a.get_parameter(p).std().item() > 0.5),
+    "missing layer": ("llama", "layers.2.up_proj", left_at_default),
+    "norm gain ~ N(0, 0.02)": (
+        "unet",
+        "middle.norm1.weight",
+        lambda b, a, p: a.get_parameter(p).abs().max().item() < 0.1,
+    ),
+    "bias 10": ("ppo", "actor.2.bias", constant(10)),
+    "bias -10": ("bert", "layers.1.intermediate.bias", constant(-10)),
+    "clone": ("gpt", "h.2", cloned),
+    "unregistered": ("vit", "blocks", hidden),
+    "frozen": ("convnext", "stage2.0.pwconv1.weight", lambda b, a, p: not a.get_parameter(p).requires_grad),
+    "uninitialised": (
+        "mlp-mixer",
+        "stem.weight",
+        lambda b, a, p: not torch.equal(a.get_parameter(p), b.get_parameter(p)),
+    ),
+    "saturating": ("lstm", "lstm.weight_hh_l0", scaled(30)),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.name)
+def test_fault_is_what_its_name_says(fault: Fault) -> None:
+    name, place, holds = HOLDS[fault.name]
+    architecture = BY_NAME[name]
+    healthy = built(architecture)
+    assert place in fault.places(architecture, healthy)
+    torch.manual_seed(0)
+    faulty, named = fault.inject(architecture, place)
+    assert holds(healthy, faulty, place)
+    assert place in named or not place
+    faulty(*architecture.inputs())
+
+
+def test_zero_end_of_a_residual_branch_is_no_fault_and_a_zero_branch_is() -> None:
+    zero = next(fault for fault in FAULTS if fault.name == "zero")
+    assert not is_real(zero, BY_NAME["moe"], "blocks.1.experts.w2", effect=2)
+    assert is_real(zero, BY_NAME["moe"], "blocks.1.experts", effect=2)
+
+
+def test_bias_before_a_softmax_over_keys_is_no_fault() -> None:
+    """A constant bias on all keys shifts every score alike; on the queries it does not."""
+    large = next(fault for fault in FAULTS if fault.name == "bias 10")
+    assert not is_real(large, BY_NAME["bert"], "layers.0.key.bias", effect=2)
+    assert is_real(large, BY_NAME["bert"], "layers.0.query.bias", effect=2)
+
+
+def test_alarms_are_counted_by_rule_and_model(capsys: pytest.CaptureFixture[str]) -> None:
+    alarms = [Alarm("vit", seed, "IL203 huge-variance", "head.weight", "too large") for seed in range(3)]
+    show(alarms, lints=10)
+    printed = capsys.readouterr().out
+    assert "10 lints of healthy models: 3 false alarms" in printed
+    assert "3  IL203 huge-variance  vit  seed 0  head.weight: too large" in printed
