@@ -1,8 +1,8 @@
 """Figures of tensors that flow through a model: a handful of reductions each, on any device.
 
-Extremes, non-finite values and dead units are exact. Moments and counts are read from at most `SAMPLE`
-values: tensors above that are read at every k-th index of their longest axes, batch and units kept whole
-as long as others are left.
+Non-finite values and dead units are exact. Moments, zeros and the largest magnitude are read from at most
+`SAMPLE` values: tensors above that are read at every k-th index of their longest axes, batch and units
+kept whole as long as others are left.
 """
 
 from __future__ import annotations
@@ -87,21 +87,33 @@ def figures(
     if axis == 0 and batch is not None and tensor.shape[0] != batch:
         tensor = tensor.reshape(batch, -1, *tensor.shape[1:])
         units = None if units is None else units + 1
-    low, high, dead = _extremes(tensor, units if rectified else None)
     thinned = sample(tensor, tuple([d for d in (axis, units) if d is not None]))
     values = thinned.cpu().numpy()
-    across = None
-    if isfinite(low) and isfinite(high):
-        absmax = max(abs(low), abs(high))
-        # Squares beyond 1e38 overflow float32, those below 1e-38 vanish.
-        unit = 1.0 if absmax == 0 or 1e-15 < absmax < 1e15 else absmax
-        values = values if unit == 1.0 else values / unit
-        measured = _moments(values.reshape(-1), absmax, unit)
-        if axis is not None and values.shape[axis] > 1:
-            across = _across(np.moveaxis(values, axis, 0))
-    else:
-        measured = _nonfinite(tensor, values, masks)
-    return Figures(measured, count, dead, tensor.numel() // count if count else 0, across)
+    dead = _dead_units(tensor, units) if rectified and units is not None else 0
+    if not _finite(tensor):
+        return Figures(_nonfinite(tensor, values, masks), count, dead, _observations(tensor, count))
+    absmax = max(float(values.max()), -float(values.min()))
+    # Squares beyond 1e38 overflow float32, those below 1e-38 vanish.
+    unit = 1.0 if absmax == 0 or 1e-15 < absmax < 1e15 else absmax
+    values = values if unit == 1.0 else values / unit
+    across = _across(np.moveaxis(values, axis, 0)) if axis is not None and values.shape[axis] > 1 else None
+    measured = _moments(values.reshape(-1), absmax, unit)
+    return Figures(measured, count, dead, _observations(tensor, count), across)
+
+
+def _observations(tensor: torch.Tensor, units: int) -> int:
+    return tensor.numel() // units if units else 0
+
+
+def _finite(tensor: torch.Tensor) -> bool:
+    """A finite sum holds only finite values; another one may still have overflowed."""
+    return isfinite(float(tensor.sum())) or bool(tensor.isfinite().all())
+
+
+def _dead_units(tensor: torch.Tensor, units: int) -> int:
+    """Units that hold only zeros."""
+    others = [d for d in range(tensor.dim()) if d != units]
+    return int(((tensor.amin(others) == 0) & (tensor.amax(others) == 0)).sum()) if others else 0
 
 
 def _batch_axis(shape: tuple[int, ...], batch: int | None) -> int | None:
@@ -111,16 +123,6 @@ def _batch_axis(shape: tuple[int, ...], batch: int | None) -> int | None:
     if shape[0] % batch == 0:
         return 0
     return 1 if shape[1] == batch else None
-
-
-def _extremes(tensor: torch.Tensor, units: int | None) -> tuple[float, float, int]:
-    """Smallest and largest value (NaN if there is any), and units that hold only zeros."""
-    if units is None or tensor.dim() < 2:
-        return float(tensor.amin()), float(tensor.amax()), 0
-    others = [d for d in range(tensor.dim()) if d != units]
-    lows, highs = tensor.amin(others), tensor.amax(others)
-    low, high = float(lows.amin()), float(highs.amax())
-    return low, high, int(((lows == 0) & (highs == 0)).sum()) if low <= 0 <= high else 0
 
 
 def _moments(values: Array, absmax: float, unit: float) -> Scale:
@@ -207,17 +209,22 @@ SHORT = 8  # slices with fewer values come that close by chance
 EXACT = float(np.finfo(np.float32).eps)
 
 
-def duplicates(gradient: torch.Tensor) -> tuple[int, ...]:
-    """Per axis: slices that equal an earlier one, all-zero slices left out; kernel axes are not compared."""
+def duplicates(gradient: torch.Tensor, absmax: float) -> tuple[int, ...]:
+    """Per axis: slices that equal an earlier one, all-zero slices left out; kernel axes are not compared.
+
+    `absmax` is the largest magnitude in the gradient.
+    """
     gradient = plain(gradient.detach())
     if gradient.dim() < 2 or not gradient.numel():
         return (0,) * gradient.dim()
     gradient = gradient.float().contiguous()
     axes = 2 if gradient.dim() > 3 else gradient.dim()
-    return tuple([_equal_slices(gradient, axis) if axis < axes else 0 for axis in range(gradient.dim())])
+    return tuple(
+        [_equal_slices(gradient, axis, absmax) if axis < axes else 0 for axis in range(gradient.dim())]
+    )
 
 
-def _equal_slices(gradient: torch.Tensor, axis: int) -> int:
+def _equal_slices(gradient: torch.Tensor, axis: int, absmax: float) -> int:
     """A random projection sorts equal slices side by side; only neighbours that agree in it are compared."""
     count = gradient.shape[axis]
     if count < 2:
@@ -235,10 +242,22 @@ def _equal_slices(gradient: torch.Tensor, axis: int) -> int:
     close = np.diff(projected[order]) <= 8 * tolerance * largest
     if not close.any():
         return 0
+    first, second = torch.as_tensor(order[:-1][close]), torch.as_tensor(order[1:][close])
     slices = gradient.view(before, count, after)
-    first, second = slices[:, order[:-1][close]], slices[:, order[1:][close]]
-    distance = (first - second).abs().amax((0, 2))
-    return int((distance <= tolerance * first.abs().amax((0, 2))).sum())
+    few = slices[:: max(1, before // 8), :, :: max(1, after // 8)]
+    alike = _alike(few, first, second, tolerance * absmax)
+    first, second = first[alike], second[alike]
+    sizes = slices[:, first].abs().amax((0, 2)) if first.numel() else torch.zeros(0)
+    return int(_alike(slices, first, second, tolerance * sizes).sum())
+
+
+def _alike(
+    slices: torch.Tensor, first: torch.Tensor, second: torch.Tensor, bound: float | torch.Tensor
+) -> torch.Tensor:
+    """Which pairs of slices along axis 1 differ by no more than `bound` anywhere."""
+    if not first.numel():
+        return torch.zeros(0, dtype=torch.bool)
+    return ((slices[:, first] - slices[:, second]).abs().amax((0, 2)) <= bound).cpu()
 
 
 @lru_cache(maxsize=256)

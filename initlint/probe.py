@@ -332,7 +332,8 @@ def _gradient(gradient: torch.Tensor | None) -> Gradient:
         )
     if not readable(gradient):
         return Gradient(Scale(0.0, 0.0, 0.0, 0.0, 1.0))
-    return Gradient(scale(gradient), duplicates(gradient))
+    found = scale(gradient)
+    return Gradient(found, duplicates(gradient, found.absmax))
 
 
 def _logits(results: Sequence[tuple[fx.Node, torch.Tensor]]) -> Iterator[Logits]:
