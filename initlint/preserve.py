@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,8 +19,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-
-from initlint.trace import written
 
 EAGER = 1 << 20  #: bytes up to which a buffer is copied at once: some kernels write running statistics unseen
 
@@ -232,6 +230,31 @@ def _same_geometry(tensor: torch.Tensor, alias: torch.Tensor) -> bool:
         and tensor.data.stride() == alias.stride()
         and tensor.data.storage_offset() == alias.storage_offset()
     )
+
+
+#: By id of an operator (they live for ever): positions and names of the arguments that it writes.
+_WRITES: dict[int, tuple[tuple[int, ...], tuple[str, ...]]] = {}
+
+
+def _writes(func: Any) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    schema = getattr(func, "_schema", None)
+    arguments = enumerate(schema.arguments if schema is not None else ())
+    found = [(p, a.name) for p, a in arguments if a.alias_info is not None and a.alias_info.is_write]
+    return tuple(position for position, _ in found), tuple(name for _, name in found)
+
+
+def written(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[torch.Tensor]:
+    """The tensors among the arguments that `func` writes in place."""
+    signature = _WRITES.get(id(func))
+    if signature is None:
+        signature = _WRITES[id(func)] = _writes(func)
+    positions, names = signature
+    if not positions:
+        return ()
+    values = [args[p] for p in positions if p < len(args)]
+    values += [kwargs[name] for name in names if name in kwargs]
+    flat = [t for value in values for t in (value if isinstance(value, (list, tuple)) else (value,))]
+    return [t for t in flat if isinstance(t, torch.Tensor)]
 
 
 class CopyOnWrite(TorchDispatchMode):

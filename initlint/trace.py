@@ -28,6 +28,8 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from initlint.finding import Site
+from initlint.lowering import lower
+from initlint.preserve import preserved, written
 from initlint.sites import package, role
 
 aten = torch.ops.aten
@@ -80,6 +82,19 @@ class Watch(Protocol):
 
     def after(self, node: fx.Node, func: Any, args: Sequence[Any], output: Any) -> None:
         """`output` is what `func` returned."""
+
+
+def symbolic(model: nn.Module) -> Trace:
+    """The static view: what torch.fx.symbolic_trace sees, in the vocabulary of a recorded graph.
+
+    Shapes of activations are not known and have no entry in `meta`.
+    """
+    try:
+        with preserved(model), torch.no_grad():
+            return Trace(lower(fx.symbolic_trace(model), model), "symbolic")
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        return Trace(None, "none", f"symbolic tracing failed: {type(error).__name__}: {reason}")
 
 
 # ---------------------------------------------------------------- source lines
@@ -144,31 +159,6 @@ def _parts(item: object) -> Iterator[object]:
 
 
 # ---------------------------------------------------------------- operators
-
-
-#: By id of an operator (they live for ever): positions and names of the arguments that it writes.
-_WRITES: dict[int, tuple[tuple[int, ...], tuple[str, ...]]] = {}
-
-
-def _writes(func: Any) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    schema = getattr(func, "_schema", None)
-    arguments = enumerate(schema.arguments if schema is not None else ())
-    found = [(p, a.name) for p, a in arguments if a.alias_info is not None and a.alias_info.is_write]
-    return tuple(position for position, _ in found), tuple(name for _, name in found)
-
-
-def written(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[torch.Tensor]:
-    """The tensors among the arguments that `func` writes in place."""
-    signature = _WRITES.get(id(func))
-    if signature is None:
-        signature = _WRITES[id(func)] = _writes(func)
-    positions, names = signature
-    if not positions:
-        return ()
-    values = [args[p] for p in positions if p < len(args)]
-    values += [kwargs[name] for name in names if name in kwargs]
-    flat = [t for value in values for t in (value if isinstance(value, (list, tuple)) else (value,))]
-    return [t for t in flat if isinstance(t, torch.Tensor)]
 
 
 @lru_cache(maxsize=4096)
