@@ -110,6 +110,10 @@ def uneven_matrices(architecture: Architecture, model: nn.Module) -> list[str]:
     ]
 
 
+def whole_model(architecture: Architecture, model: nn.Module) -> list[str]:
+    return [""]
+
+
 def plain_stacks(architecture: Architecture, model: nn.Module) -> list[str]:
     """The whole model, if it is deep and nothing normalises its signal."""
     return [""] if len(weights(model)) >= 4 and not normalisations(architecture, model) else []
@@ -184,12 +188,12 @@ def twin(container: nn.Module, module: nn.Module) -> str | None:
 
 
 def hideable(architecture: Architecture, model: nn.Module) -> list[str]:
-    """Modules with parameters that a plain attribute can stand in for."""
+    """Modules that a plain attribute can stand in for, with parameters that are found nowhere else."""
     return [
         path
         for path, module in model.named_modules()
         if path
-        and any(True for _ in module.parameters())
+        and any(name.startswith(f"{path}.") for name, _ in model.named_parameters())
         and not isinstance(owner(model, path)[0], nn.ModuleList | nn.Sequential)
         and runs(architecture, path)
     ]
@@ -209,9 +213,13 @@ def runs(architecture: Architecture, path: str) -> bool:
 
 
 def constant(value: float) -> Callable[[nn.Module, str], Names]:
+    """One weight, or every weight, filled with a value."""
+
     def write(model: nn.Module, place: str) -> Names:
-        nn.init.constant_(model.get_parameter(place), value)
-        return (place,)
+        chosen = [place] if place else list(weights(model))
+        for name in chosen:
+            nn.init.constant_(model.get_parameter(name), value)
+        return tuple(chosen)
 
     return write
 
@@ -334,6 +342,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("constant 0.05", all_weights, constant(0.05)),
     Fault("constant 0.5", all_weights, constant(0.5)),
     Fault("constant 1", all_weights, constant(1.0)),
+    Fault("constant 0.05, all layers", whole_model, constant(0.05)),
     Fault("zero", zeros_in_series, zeros, real="stays zero"),
     Fault("× 100", weights_and_embeddings, scaled(100)),
     Fault("× 0.01", hidden_weights, scaled(0.01)),

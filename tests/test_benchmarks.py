@@ -88,6 +88,7 @@ HOLDS: dict[str, tuple[str, str, Holds]] = {
     "constant 0.05": ("vit", "blocks.2.mlp.fc1.weight", constant(0.05)),
     "constant 0.5": ("lstm", "lstm.weight_ih_l1", constant(0.5)),
     "constant 1": ("resnet", "layers.3.conv1.weight", constant(1.0)),
+    "constant 0.05, all layers": ("ppo", "", lambda b, a, p: constant(0.05)(b, a, "actor.2.weight")),
     "zero": ("moe", "blocks.1.experts", all_zero),
     "× 100": ("gpt", "wpe.weight", scaled(100)),
     "× 0.01": ("mamba", "mixers.1.in_proj.weight", scaled(0.01)),
