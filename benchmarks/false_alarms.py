@@ -39,7 +39,8 @@ def normal(random: np.random.Generator, draws: int, n: int) -> Floats:
 
 def uniform(random: np.random.Generator, draws: int, n: int) -> Floats:
     values = random.random((draws, n), dtype=np.float32)
-    return (2 * values - 1) * np.float32(math.sqrt(3))
+    scaled: Floats = (2 * values - 1) * np.float32(math.sqrt(3))
+    return scaled
 
 
 def truncated(random: np.random.Generator, draws: int, n: int) -> Floats:

@@ -7,7 +7,7 @@ Exact zeros are left out first: padding rows and pruned entries were not drawn. 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from initlint import theory
@@ -18,8 +18,8 @@ MISFIT = 1e-5
 """Chance that one test rejects the distribution that the values were drawn from."""
 
 FEWEST = 8  # values below which nothing can be told about a distribution
-KOLMOGOROV = math.sqrt(-math.log(MISFIT / 2) / 2)  # asymptotic quantile of √n·D
-MOMENT_SIGMAS = 5.0
+BULK_MISFIT = 1e-2  # likewise where only a sample is left to tell a draw from heavy tails
+MOMENT_SLACK = 1.15  # sample skewness and kurtosis have longer tails than the normal they tend to
 MOMENTS_FROM = 256  # values above which sample skewness and kurtosis are near enough to normal
 GENERATOR_REACH = 5.5  # Box-Muller on 24-bit uniforms, as in torch, cannot leave ±√(-2 ln 2⁻²⁴) = ±5.77
 
@@ -41,6 +41,7 @@ class Draw:
     sample: tuple[float, ...]
     resolution: float  # relative rounding error of the stored values
     centre: float  # zero unless the mean is significantly off
+    misfit: float = MISFIT  # chance that a test of its shape rejects the right family
 
     @property
     def reach(self) -> float:
@@ -76,14 +77,18 @@ def drawn(statistics: Statistics) -> Draw | None:
 
 
 def bulk(draw: Draw) -> Draw | None:
-    """The sample without values that stand out (beyond 4.4 σ of a normal); None if these are many."""
+    """The sample without values that stand out (beyond 4.4 σ of a normal); None if these are many.
+
+    What is left is tested at `BULK_MISFIT`, since a sample is weak evidence.
+    """
     distances = sorted(abs(x - draw.centre) for x in draw.sample)
     limit = 6.5 * distances[len(distances) // 2]
     kept = tuple(x for x in draw.sample if abs(x - draw.centre) <= limit)
-    if len(kept) < max(64, 0.95 * len(draw.sample)):
+    if len(kept) < max(64, min(0.99 * len(draw.sample), len(draw.sample) - 3)):
         return None
     moments = _central(*(math.fsum(x**k for x in kept) / len(kept) for k in (1, 2, 3, 4)))
-    return _draw(len(kept), moments, kept[0], kept[-1], kept)
+    rest = _draw(len(kept), moments, kept[0], kept[-1], kept)
+    return rest and replace(rest, misfit=BULK_MISFIT)
 
 
 def _draw(
@@ -149,7 +154,7 @@ class Family:
         """Magnitude below which all of n values stay with chance `MISFIT`."""
         if self.distribution == "normal":
             return min(theory.smallest_maximum(n, MISFIT), GENERATOR_REACH)
-        inner = MISFIT ** (1 / n)
+        inner = math.exp(math.log(MISFIT) / n)
         if self.distribution == "uniform":
             return self.peak * inner
         return self.parent * NORMAL.inv_cdf((1 + inner * self.inside) / 2)
@@ -191,9 +196,10 @@ def _moments_agree(draw: Draw, family: Family) -> bool:
     skewness_error = math.sqrt((sixth - 6 * fourth + 9) / draw.n)
     error = theory.kurtosis_error(fourth, sixth, eighth, draw.n)
     rounding = 1e-4 + draw.resolution
+    sigmas = -NORMAL.inv_cdf(draw.misfit / 2) * MOMENT_SLACK
     return (
-        abs(draw.skewness) <= MOMENT_SIGMAS * skewness_error + rounding
-        and abs(draw.kurtosis - fourth) <= MOMENT_SIGMAS * error + 3 / draw.n + rounding
+        abs(draw.skewness) <= sigmas * skewness_error + rounding
+        and abs(draw.kurtosis - fourth) <= sigmas * error + 3 / draw.n + rounding
     )
 
 
@@ -203,7 +209,8 @@ def _shape_agrees(draw: Draw, family: Family) -> bool:
     heights = family.heights([(x - draw.centre) / draw.std for x in draw.sample])
     above = [height - i / m for i, height in enumerate(heights)]
     distance = max(max(above), 1 / m - min(above))
-    return (distance - draw.resolution) * (math.sqrt(m) + 0.12 + 0.11 / math.sqrt(m)) <= KOLMOGOROV
+    quantile = math.sqrt(-math.log(draw.misfit / 2) / 2)  # of √n·D, asymptotically
+    return (distance - draw.resolution) * (math.sqrt(m) + 0.12 + 0.11 / math.sqrt(m)) <= quantile
 
 
 def agrees(draw: Draw, std: float, family: Family) -> bool:
@@ -212,7 +219,7 @@ def agrees(draw: Draw, std: float, family: Family) -> bool:
         return False
     if family.distribution == "uniform":
         ratio = draw.reach / (family.peak * std)
-        return MISFIT ** (1 / draw.n) / draw.slack <= ratio <= draw.slack
+        return math.exp(math.log(MISFIT) / draw.n) / draw.slack <= ratio <= draw.slack
     low, high = theory.std_interval(draw.n, family.moments[0], MISFIT)
     if not low <= draw.std / std * draw.slack or not draw.std / std <= high * draw.slack:
         return False

@@ -161,11 +161,13 @@ def _fans(shape: Shape, use: Use | None) -> Iterator[_Fans]:
 
 def _by_fan(family: Family, fans: tuple[_Fans, ...]) -> Iterator[Candidate]:
     """PyTorch's default, Kaiming, Xavier, LeCun, and their truncated forms."""
+    one_sided = (DEFAULT, *KAIMING) if family is UNIFORM else KAIMING
     for fan in fans:
         sizes: list[tuple[str, float, tuple[Gain, ...]]] = []
-        for mode, size in (("fan_in", fan.fan_in), ("fan_out", fan.fan_out)):
-            if size:
-                sizes.append((mode, size, (DEFAULT, *KAIMING) if family is UNIFORM else KAIMING))
+        if fan.fan_in:
+            sizes.append(("fan_in", fan.fan_in, one_sided))
+        if fan.fan_out:
+            sizes.append(("fan_out", fan.fan_out, one_sided))
         if fan.fan_in and fan.fan_out:
             sizes.append(("fan_avg", (fan.fan_in + fan.fan_out) / 2, XAVIER))
         for mode, size, gains in sizes:
@@ -173,11 +175,11 @@ def _by_fan(family: Family, fans: tuple[_Fans, ...]) -> Iterator[Candidate]:
                 cost = fan.cost + gain.cost + (0.5 if mode == "fan_out" else 0.0)
                 build = partial(_by_gain, family, gain, size, mode, fan.reading)
                 yield Candidate(gain.value / math.sqrt(size), cost, build)
-        if family is CUT_2 and (size_in := fan.fan_in):
+        if family is CUT_2 and fan.fan_in:
             for gain in KAIMING[:2]:
-                std = gain.value / math.sqrt(size_in) / family.parent
-                build = partial(_cut_after, family, gain, size_in, fan.reading)
-                yield Candidate(std, fan.cost + gain.cost + 1, build)
+                cut = partial(_cut_after, family, gain, fan.fan_in, fan.reading)
+                std = gain.value / math.sqrt(fan.fan_in) / family.parent
+                yield Candidate(std, fan.cost + gain.cost + 1, cut)
 
 
 def _by_gain(family: Family, gain: Gain, size: float, mode: str, reading: Reading) -> Scheme:
@@ -246,7 +248,7 @@ def _by_size(draw: Draw, family: Family, shape: Shape, use: Use | None) -> Itera
         for gates in (4, 3, 1):
             if shape[0] % gates == 0:
                 std = 1 / math.sqrt(3 * (shape[0] // gates))
-                yield Candidate(std, 1.0, partial(_recurrent, shape[0] // gates))
+                yield Candidate(std, 0.0, partial(_recurrent, shape[0] // gates))
     if family is GAUSSIAN and len(shape) > 1:
         std = 1 / math.sqrt(shape[-1])
         text = f"normal_(std=1/√{shape[-1]})"
