@@ -86,10 +86,11 @@ def _read(
     start = time.perf_counter()
     positions = Positions()
     reading = Reading(recorder, positions, filled)
-    seen = Build(model, recorder, positions, reading.codes())
+    modules = tuple(model.named_modules(remove_duplicate=False))
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    seen = Build(model, modules, tensors, recorder, positions, reading.codes())
     records = module_records(seen)
     found = hidden(model)
-    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     lines = {path: record.construction for record in records for path in record.paths}
     recorded = not tensors or any(reading.known(tensor) for tensor in tensors.values())
     provenance = reading.provenances(tensors, lines)
@@ -99,8 +100,10 @@ def _read(
         model=model,
         provenance=provenance,
         modules=records,
-        lost_writes=lost_writes(reading, model, tensors, strays, tied) if recorded else (),
-        name_tests=name_tests(model, reading.writers(), reading.written(tensors)) if recorded else (),
+        lost_writes=lost_writes(reading, modules, tensors, strays, tied) if recorded else (),
+        name_tests=name_tests(modules, tensors, reading.writers(), reading.written(tensors))
+        if recorded
+        else (),
         unregistered=unregistered(seen, found, reading.made_at(strays)),
         ties=tied,
         build_site=_definition(build),

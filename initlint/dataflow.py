@@ -9,61 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
-import torch
 from torch import nn
 
-from initlint.recorder import Event, Storage, effect
+from initlint.recorder import Event, Storage
 
 Kind = Literal["random", "constant", "copy", "transform", "unknown"]
 
 
-def _operators(names: str) -> frozenset[str]:
-    return frozenset(names.split())
-
-
-_EMPTY = _operators(
-    "empty empty_like new_empty empty_strided new_empty_strided empty_permuted resize_ "
-    "_empty_affine_quantized"
-)
-_CONSTANT = _operators(
-    "zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full scalar_tensor "
-    "zero_ fill_ masked_fill_ index_fill_ _efficientzerotensor"
-)
-# Operations that pass values on without computing.
-_PASSING = _operators(
-    "copy_ clone _to_copy index_put_ _index_put_impl_ masked_scatter_ scatter_ index_copy_ "
-    "stack cat repeat index index_select expand_copy view_copy"
-)
-# Operations whose result is one constant when their operands are.
-_POINTWISE = _operators(
-    "add sub rsub mul div neg exp log sqrt rsqrt pow reciprocal abs clone _to_copy copy_ repeat"
-)
 # What a mixture is called: the first of these that went into it.
 _RANK: tuple[Kind, ...] = ("random", "copy", "transform", "constant")
-_DEEPCOPY = "__deepcopy__"
+_COPYING = ("clone", "copy_", "_to_copy")
 _MODULE = nn.Module.to.__code__.co_filename
-
-
-def name_of(event: Event) -> str:
-    """The operator's name without namespace and overload: "normal_"."""
-    return str(event.operation._schema.name.partition("::")[2])
-
-
-def allocates(event: Event) -> bool:
-    """The event leaves memory as it was found."""
-    return name_of(event) in _EMPTY
 
 
 def replaces(event: Event) -> bool:
     """Nothing of what the storage held before is left after the event."""
-    if event.part is not None:
-        return False
-    if effect(event.operation)[0] in ("new", "compute"):
-        return True
-    name = name_of(event)
-    if name in ("copy_", "zero_", "fill_") or torch.Tag.nondeterministic_seeded in event.operation.tags:
-        return True
-    return "out" in event.operation._schema.overload_name
+    return event.part is None and event.operator.replaces
 
 
 def copied(event: Event) -> tuple[Storage, int] | None:
@@ -71,17 +32,19 @@ def copied(event: Event) -> tuple[Storage, int] | None:
 
     Only tensors that were parameters, or that are being deep-copied: other sources are temporaries.
     """
-    if event.part is not None or not event.inputs or name_of(event) not in ("clone", "copy_", "_to_copy"):
+    if event.part is not None or not event.inputs or event.operator.name not in _COPYING:
         return None
     source, version = event.inputs[-1]
     if version == 0 or source.numel != event.numel:
         return None
-    return (source, version) if source.slots or event.inner[0].co_name == _DEEPCOPY else None
+    return (source, version) if source.slots or event.inner[0].co_name == "__deepcopy__" else None
 
 
 def moves(event: Event) -> bool:
     """The event only moved values to another device or dtype, as Module.to does."""
-    return name_of(event) == "_to_copy" and event.called is not None and event.called.co_filename == _MODULE
+    return (
+        event.operator.name == "_to_copy" and event.called is not None and event.called.co_filename == _MODULE
+    )
 
 
 def ancestry(storage: Storage, version: int | None = None) -> Iterator[tuple[Storage, int]]:
@@ -124,11 +87,17 @@ class Dataflow:
 
     def kind(self, storage: Storage, index: int) -> Kind:
         """Where the values come from that the event at `index` wrote."""
-        return self._state(storage).kinds[index]
+        event = storage[index]
+        return self._state(storage).kinds[index] if event.inputs else _kind(event, set())
 
     def tainted(self, storage: Storage) -> bool:
         """Some of the values may be memory that nobody wrote, or computed from such memory."""
-        return self._state(storage).tainted[-1]
+        for event in reversed(storage):
+            if event.inputs:
+                return self._state(storage).tainted[-1]
+            if event.operator.empty or (event.part is None and event.operator.replaces):
+                return event.operator.empty
+        return False
 
     def _state(self, storage: Storage) -> _State:
         if id(storage) not in self._states:
@@ -156,7 +125,7 @@ class Dataflow:
         sources = [(self._states[id(s)], v) for s, v in event.inputs if s is not storage]
         kind = _kind(event, {source.contents[version] for source, version in sources})
         tainted = any(source.tainted[version] for source, version in sources)
-        if allocates(event):
+        if event.operator.empty:
             tainted = True
         elif not replaces(event):
             tainted = tainted or state.tainted[-1]
@@ -167,21 +136,21 @@ class Dataflow:
 
 
 def _kind(event: Event, inputs: set[Kind]) -> Kind:
-    name = name_of(event)
-    if torch.Tag.nondeterministic_seeded in event.operation.tags:
+    operator = event.operator
+    if operator.random:
         return "random"
-    if name in _EMPTY:
+    if operator.empty:
         return "unknown"
     if copied(event) is not None:
         return "copy"
     if "random" in inputs:
         return "random"
     if not inputs:
-        if name == "lift_fresh":  # torch.tensor(…), torch.from_numpy(…)
+        if operator.name == "lift_fresh":  # torch.tensor(…), torch.from_numpy(…)
             return "constant" if event.numel == 1 else "copy"
-        return "constant" if name in _CONSTANT else "transform"
-    if inputs == {"constant"} and (name in _POINTWISE or name in _CONSTANT):
+        return "constant" if operator.constant else "transform"
+    if inputs == {"constant"} and (operator.pointwise or operator.constant):
         return "constant"
-    if name in _PASSING:
+    if operator.passing:
         return next((rank for rank in _RANK if rank in inputs), "copy")
     return "transform"

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from initlint import spelling
-from initlint.dataflow import allocates, reached, replaces
+from initlint.dataflow import reached, replaces
 from initlint.evidence import LostWrite, Tie
 from initlint.provenance import Reading
 from initlint.recorder import Event, Module, Storage
@@ -17,7 +17,7 @@ from initlint.recorder import Event, Module, Storage
 
 def lost_writes(
     reading: Reading,
-    model: nn.Module,
+    modules: Iterable[tuple[str, nn.Module]],
     tensors: Mapping[str, torch.Tensor],
     strays: Iterable[torch.Tensor],
     ties: Iterable[Tie],
@@ -34,7 +34,7 @@ def lost_writes(
     search = _Search(
         reading,
         tensors,
-        {id(module): path for path, module in model.named_modules()},
+        {id(module): path for path, module in modules},
         frozenset(name for tie in ties for name in tie.names),
     )
     found: dict[tuple[int, object], LostWrite] = {}
@@ -84,7 +84,7 @@ class _Search:
         current = self.reading.recorder.storage(now) if now is not None else None
         if now is None or not current or name in self.tied:
             return None
-        if any(not event.default and not allocates(event) for event in current):
+        if any(not event.default and not event.operator.empty for event in current):
             return None
         write = self.reading.write(storage, index)
         lines = current[0].lines

@@ -66,23 +66,26 @@ class _Found:
 
 
 def name_tests(
-    model: nn.Module, writers: Iterable[CodeType], written: Mapping[tuple[str, int], frozenset[str]]
+    modules: Iterable[tuple[str, nn.Module]],
+    tensors: Iterable[str],
+    writers: Iterable[CodeType],
+    written: Mapping[tuple[str, int], frozenset[str]],
 ) -> tuple[NameTest, ...]:
     """Name tests in `writers` (code objects outside torch that wrote, or called what wrote).
 
     `written` tells which tensors of the model were written with a line (file, number) in the stack.
     """
+    modules, tensors = tuple(modules), tuple(tensors)
     codes = tuple(writers)
-    reader = _Reader(_functions(model, codes))
+    reader = _Reader(_functions({type(module) for _, module in modules}, codes))
     for code in _reachable(codes, reader.resolve):
         function = _source(code) if _asks_for_names(code) else None
         if function is not None:
             reader.read(function, {}, (), _initialises(function.tree), _DEPTH)
-    tensors = tuple(dict(model.named_parameters()) | dict(model.named_buffers()))
-    modules = tuple(name for name, _ in model.named_modules() if name)
+    paths = tuple(path for path, _ in modules if path)
     results = {}
     for item in reader.found:
-        names = tensors if item.names == "tensors" else modules
+        names = tensors if item.names == "tensors" else paths
         result = _held_against(item, names, written)
         results[result.site, result.literal, result.text] = result
     return tuple(results.values())
@@ -133,10 +136,10 @@ def _holds(module: str, tensors: set[str]) -> bool:
 # ---------------------------------------------------------------- functions
 
 
-def _functions(model: nn.Module, codes: Iterable[CodeType]) -> Resolve:
+def _functions(classes: Iterable[type], codes: Iterable[CodeType]) -> Resolve:
     """Looks called names up: methods of the model's classes and functions, of the caller's own file."""
     files: dict[str, dict[str, list[FunctionType]]] = {code.co_filename: {} for code in codes}
-    bases = dict.fromkeys(base for m in model.modules() for base in type(m).__mro__)
+    bases = dict.fromkeys(base for cls in classes for base in cls.__mro__)
     homes = [m for m in list(sys.modules.values()) if vars(m).get("__file__") in files]
     for place in (*bases, *homes):
         for name, value in list(vars(place).items()):

@@ -8,10 +8,10 @@ from types import CodeType
 import torch
 
 from initlint import spelling
-from initlint.dataflow import Dataflow, Kind, allocates, ancestry, moves, name_of
+from initlint.dataflow import Dataflow, Kind, ancestry, moves
 from initlint.evidence import Provenance, Write
 from initlint.finding import Site
-from initlint.recorder import Event, Recorder, Storage, effect
+from initlint.recorder import Event, Recorder, Storage
 from initlint.sites import Instruction, Positions
 
 _LOADERS = frozenset(
@@ -93,7 +93,7 @@ class Reading:
             return Provenance("external", construction=construction)
         first = storage[0]
         allocation = self.site(first.lines[0]) if first.lines else None
-        seen = effect(first.operation)[0] in ("new", "compute")
+        seen = first.operator.effect in ("new", "compute")
         line = list(ancestry(storage))
         twin = next((n for s, v in line if (n := names.get((id(s), v))) is not None and n != name), None)
         writes = tuple(w for source, version in reversed(line) for w in self._writes(source, version))
@@ -117,7 +117,7 @@ class Reading:
         if tensor.is_meta or not tensor.numel() or not self.dataflow.tainted(storage):
             return 0
         if not self.poisoned:
-            return 0 if any(not allocates(event) for event in storage) else tensor.numel()
+            return 0 if any(not event.operator.empty for event in storage) else tensor.numel()
         return poison(tensor)
 
     def _origins(self, storage: Storage) -> tuple[Write, ...]:
@@ -145,7 +145,7 @@ class Reading:
             extent = _extent(int(tensor.storage_offset()), tensor.size(), tensor.stride())
         groups: list[list[int]] = []
         for index, event in enumerate(storage[:version]):
-            if allocates(event) or moves(event) or (extent is not None and not _overlaps(event, extent)):
+            if event.operator.empty or moves(event) or (extent is not None and not _overlaps(event, extent)):
                 continue
             if groups and _same_call(storage[groups[-1][0]], event):
                 groups[-1].append(index)
@@ -186,7 +186,7 @@ class Reading:
 
 def _loaded(event: Event) -> bool:
     """A loading function copied values that nothing in this build computed."""
-    if name_of(event) not in ("copy_", "_to_copy", "clone"):
+    if event.operator.name not in ("copy_", "_to_copy", "clone"):
         return False
     codes = [event.inner[0], *(code for code, _ in event.lines)]
     if event.called is not None:
@@ -196,8 +196,8 @@ def _loaded(event: Event) -> bool:
     source, version = event.inputs[-1]
     while version:
         last = source[version - 1]
-        if name_of(last) == "lift_fresh" or not last.inputs or name_of(last) not in ("_to_copy", "clone"):
-            return name_of(last) == "lift_fresh"
+        if last.operator.name not in ("_to_copy", "clone") or not last.inputs:
+            return last.operator.name == "lift_fresh"
         source, version = last.inputs[-1]
     return True
 

@@ -12,16 +12,15 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import CodeType, FrameType, TracebackType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn.modules import module as registration
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from initlint.operators import Operator, learn
 from initlint.sites import Instruction, Role, role
-
-Effect = Literal["view", "fill", "new", "write", "compute", "read", "set"]
 
 #: Lines outside torch that are kept for one operation, and frames looked through for them.
 LINES = 6
@@ -32,7 +31,7 @@ class Event(NamedTuple):
     """One operation that gave a storage its values, or gave birth to it."""
 
     order: int
-    operation: Any  # torch._ops.OpOverload
+    operator: Operator
     numel: int
     part: tuple[int, tuple[int, ...], tuple[int, ...]] | None  # offset, size, stride; None for the whole
     inputs: tuple[tuple[Storage, int], ...]  # storages read, each with the number of its events so far
@@ -83,38 +82,14 @@ class Tying(NamedTuple):
     line: Instruction | None
 
 
-Written = tuple[int | str, ...]
-_effects: dict[int, tuple[Effect, Written, Any]] = {}
+_operators: dict[int, Operator] = {}
 _roles: dict[int, Role] = {}
 _codes: list[CodeType] = []  # kept so that the ids above stay theirs
-_READS = frozenset({"_local_scalar_dense", "equal", "is_nonzero"})
 
 
-def effect(operation: Any) -> tuple[Effect, Written, Any]:
-    """What an operator does, and which arguments it writes (position, or name if keyword-only)."""
-    schema = operation._schema
-    name = schema.name.partition("::")[2]
-    written = tuple(
-        argument.name if argument.kwarg_only else position
-        for position, argument in enumerate(schema.arguments)
-        if argument.alias_info is not None and argument.alias_info.is_write
-    )
-    tensors = sum("Tensor" in str(argument.type) for argument in schema.arguments)
-    single = len(schema.returns) == 1 and str(schema.returns[0].type) == "Tensor"
-    found: Effect
-    if name == "set_":
-        found = "set"
-    elif name in _READS:
-        found = "read"
-    elif written:
-        found = "fill" if written == (0,) and tensors == 1 and name != "resize_" else "write"
-    elif name == "lift_fresh" or (tensors == 0 and single):
-        found = "new"
-    elif schema.returns and all(r.alias_info is not None for r in schema.returns):
-        found = "view"
-    else:
-        found = "compute"
-    return found, written, operation
+def _learn(operation: Any) -> Operator:
+    found = _operators[id(operation)] = learn(operation)
+    return found
 
 
 def _role(code: CodeType) -> Role:
@@ -195,50 +170,47 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        what = (_effects.get(id(operation)) or self._learn(operation))[0]
-        if what == "view":
+        operator = _operators.get(id(operation)) or _learn(operation)
+        effect = operator.effect
+        if effect == "view":
             return operation(*args, **kwargs) if kwargs else operation(*args)
-        if what == "fill" or what == "new":
+        if effect == "fill" or effect == "new":
             result = operation(*args, **kwargs) if kwargs else operation(*args)
             storage = self.storage(result)
             if storage is not None:
-                self._note(storage, operation, result, (), args[1:], sys._getframe(1), what == "fill")
+                self._note(storage, operator, result, (), args[1:], sys._getframe(1), effect == "fill")
             return result
-        return self._general(operation, args, kwargs or {}, sys._getframe(1))
-
-    def _learn(self, operation: Any) -> tuple[Effect, Written, Any]:
-        found = _effects[id(operation)] = effect(operation)
-        return found
+        return self._general(operator, args, kwargs or {}, sys._getframe(1))
 
     def _general(
-        self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], frame: FrameType
+        self, operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any], frame: FrameType
     ) -> Any:
-        what, written, _ = _effects[id(operation)]
+        effect = operator.effect
         inputs = tuple(
             (storage, len(storage))
             for tensor in _tensors((args, tuple(kwargs.values())))
             if (storage := self.storage(tensor)) is not None
         )
-        result = operation(*args, **kwargs)
-        if what == "read":
+        result = operator.overload(*args, **kwargs)
+        if effect == "read":
             self.reads.extend(inputs)
-        elif what != "set":
+        elif effect != "set":
             targets = result
-            if what == "write":
-                targets = [args[w] if isinstance(w, int) else kwargs.get(w) for w in written]
+            if effect == "write":
+                targets = [args[w] if isinstance(w, int) else kwargs.get(w) for w in operator.written]
             scalars = tuple(a for a in args if not isinstance(a, (torch.Tensor, list, tuple)))
             read = {id(storage) for storage, _ in inputs}
             for tensor in _tensors(targets):
                 storage = self.storage(tensor)
                 # A result in the memory of an input is a view after all (aten._unsafe_view).
-                if storage is not None and (what == "write" or id(storage) not in read):
-                    self._note(storage, operation, tensor, inputs, scalars, frame, what == "write")
+                if storage is not None and (effect == "write" or id(storage) not in read):
+                    self._note(storage, operator, tensor, inputs, scalars, frame, effect == "write")
         return result
 
     def _note(
         self,
         storage: Storage,
-        operation: Any,
+        operator: Operator,
         tensor: torch.Tensor,
         inputs: tuple[tuple[Storage, int], ...],
         scalars: tuple[Any, ...],
@@ -287,7 +259,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             _event(
                 (
                     self.order,
-                    operation,
+                    operator,
                     numel,
                     part,
                     inputs,

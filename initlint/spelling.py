@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import dis
 import linecache
+from collections.abc import Iterable
 
 from torch import nn
 
-from initlint.dataflow import name_of
 from initlint.recorder import Event
 from initlint.sites import Instruction, position
 
@@ -29,7 +29,7 @@ def operation(event: Event) -> str:
             return spelled
     elif event.lines and _is_assignment(event.lines[0]):
         return "Tensor.__setitem__"
-    name = name_of(event)
+    name = event.operator.name
     if name == "lift_fresh":
         direct = event.lines and event.called is None
         return _called(event.lines[0]) if direct else "torch.tensor"
@@ -42,7 +42,7 @@ def arguments(event: Event) -> dict[str, float | int | str | bool]:
     """Scalar arguments: those of the torch.nn.init function, else the operator's own."""
     if event.arguments is not None:
         return dict(event.arguments)
-    names = [a.name for a in event.operation._schema.arguments if "Tensor" not in str(a.type)]
+    names: Iterable[str] = event.operator.arguments
     if event.called is not None:
         plain = event.called.co_name == "uniform_"
         names = [_RENAMED.get(name, name) if plain or name == "value" else name for name in names]

@@ -28,28 +28,38 @@ _DEEP = 6  # containers inside containers
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """A built model with what was recorded about it; `recorder` None when it existed before."""
+    """A built model with what was recorded about it."""
 
     model: nn.Module
-    recorder: Recorder | None
+    modules: tuple[tuple[str, nn.Module], ...]  # every position, in order of registration
+    tensors: Mapping[str, torch.Tensor]  # parameters and buffers by their first name
+    recorder: Recorder
     positions: Positions
     codes: frozenset[int]  # ids of the code objects that stood in the stack of some operation
 
     def line(self, module: nn.Module) -> tuple[Site | None, Site | None]:
         """Where a module was constructed and where it was registered."""
-        found = self.recorder.modules.get(id(module)) if self.recorder else None
+        found = self.recorder.modules.get(id(module))
         if found is None or found.reference() is not module:
-            return None, None
+            return self._copied(module), None
         made = self.positions.site(found.constructed) if found.constructed else None
         put = self.positions.site(found.registered) if found.registered else None
         return made or put, put
+
+    def _copied(self, module: nn.Module) -> Site | None:
+        """A deep copy constructs nothing: the line that copied its tensors."""
+        for tensor in (*module.parameters(), *module.buffers()):
+            storage = self.recorder.storage(tensor)
+            if storage and storage[0].lines:
+                return self.positions.site(storage[0].lines[0])
+        return None
 
 
 def module_records(build: Build) -> tuple[ModuleRecord, ...]:
     """Every module of the model once, in order of registration."""
     paths: dict[int, list[str]] = {}
     modules: dict[int, nn.Module] = {}
-    for path, module in build.model.named_modules(remove_duplicate=False):
+    for path, module in build.modules:
         paths.setdefault(id(module), []).append(path)
         modules[id(module)] = module
     return tuple(_record(build, module, tuple(paths[key])) for key, module in modules.items())
@@ -167,10 +177,14 @@ class Hidden:
 
 def hidden(model: nn.Module) -> tuple[Hidden, ...]:
     """Modules, parameters and tensors held by the model that registration does not know."""
-    known = {id(m) for m in model.modules()} | {id(t) for t in (*model.parameters(), *model.buffers())}
+    modules = tuple(model.named_modules())
+    known = {id(module) for _, module in modules}
+    for _, module in modules:
+        known.update(map(id, module._parameters.values()))
+        known.update(map(id, module._buffers.values()))
     found: list[Hidden] = []
     walk = _Walk(known)
-    for path, module in model.named_modules():
+    for path, module in modules:
         for name, value in vars(module).items():
             if name in _SKIPPED or name in module._modules or value is None:
                 continue
@@ -244,7 +258,9 @@ def unregistered(
     build: Build, found: tuple[Hidden, ...], sites: Mapping[int, Site]
 ) -> tuple[Unregistered, ...]:
     """Records of what hides from registration; `sites` tells where tensors were made, by id."""
-    memory = {_memory(t) for t in (*build.model.parameters(), *build.model.buffers())}
+    if not found:
+        return ()
+    memory = {_memory(tensor) for tensor in build.tensors.values()}
     records = []
     for item in found:
         value = item.value
@@ -291,8 +307,10 @@ def _memory(tensor: torch.Tensor) -> object:
 def ties(build: Build, allocations: Mapping[str, Site | None]) -> tuple[Tie, ...]:
     """Parameters with several names, and two parameters that once were, or are declared to be, one."""
     names: dict[int, list[str]] = {}
-    for name, parameter in build.model.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(name)
+    for path, module in build.modules:
+        for local, parameter in module._parameters.items():
+            if parameter is not None:
+                names.setdefault(id(parameter), []).append(f"{path}.{local}" if path else local)
     by_name = {name: key for key, group in names.items() for name in group}
     found = [
         Tie(tuple(group), False, "constructor", _tying_line(build, group))
@@ -307,14 +325,12 @@ def ties(build: Build, allocations: Mapping[str, Site | None]) -> tuple[Tie, ...
 
 def _places(build: Build) -> dict[int, list[str]]:
     places: dict[int, list[str]] = {}
-    for path, module in build.model.named_modules(remove_duplicate=False):
+    for path, module in build.modules:
         places.setdefault(id(module), []).append(path)
     return places
 
 
 def _tying_line(build: Build, group: list[str]) -> Site | None:
-    if build.recorder is None:
-        return None
     parameter = build.model.get_parameter(group[0])
     lines = [tying.line for tying in build.recorder.ties if tying.parameter() is parameter and tying.line]
     return build.positions.site(lines[-1]) if lines else None
@@ -322,7 +338,7 @@ def _tying_line(build: Build, group: list[str]) -> Site | None:
 
 def _lost(build: Build, by_name: Mapping[str, int], allocations: Mapping[str, Site | None]) -> Iterator[Tie]:
     """Two places that once held the same Parameter and hold two now."""
-    if build.recorder is None:
+    if not build.recorder.ties:
         return
     places = _places(build)
     for tying in build.recorder.ties:
@@ -340,7 +356,7 @@ def _lost(build: Build, by_name: Mapping[str, int], allocations: Mapping[str, Si
 
 
 def _declared(build: Build, by_name: Mapping[str, int]) -> Iterator[Tie]:
-    for path, module in build.model.named_modules():
+    for path, module in build.modules:
         prefix = f"{path}." if path else ""
         for target, source in _declarations(module):
             first, second = prefix + source, prefix + target
