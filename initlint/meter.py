@@ -24,6 +24,8 @@ Kind = Literal["input", "weight", "activation", "norm", "add", "softmax", "atten
 _MASKING = frozenset(
     {"aten.masked_fill", "aten.where", "aten.fill", "aten.full_like", "aten.triu", "aten.tril"}
 )
+#: What is computed without an input, of positions say, is no signal.
+_FLOWING = frozenset({"add", "activation", "softmax"})
 _CHANNELS_FIRST = vocabulary.CONVOLUTIONS | {
     name for name in vocabulary.NORMS if "layer_norm" not in name and "rms_norm" not in name
 }
@@ -51,6 +53,7 @@ class Meter:
         self.readings: dict[str, Reading] = {}
         self.deaf = False  # gradients that arrive now are not read
         self._batch = batch
+        self._given = False  # there are inputs
         self._axes: dict[fx.Node, int] = {}
         self._depends: dict[fx.Node, bool] = {}
         self._sums: dict[fx.Node, tuple[float, float] | None] = {}
@@ -66,7 +69,7 @@ class Meter:
     def inputs(self, given: Iterable[tuple[fx.Node, torch.Tensor]]) -> None:
         """Read the floating inputs."""
         for node, tensor in given:
-            self._depends[node] = True
+            self._given = self._depends[node] = True
             if readable(tensor):
                 axis = 1 if tensor.dim() > 3 else max(tensor.dim() - 1, 0)
                 self._axes[node] = axis
@@ -121,9 +124,9 @@ class Meter:
     def _kind(self, node: fx.Node, operation: str, args: Sequence[Any], output: torch.Tensor) -> Kind | None:
         """What a reading is of; None for what is not read."""
         kind = vocabulary.signal_kind(operation)
-        if kind == "add":
-            return "add" if self._is_sum(args) and output.dim() > 1 else None
-        if kind == "other":
+        if kind == "add" and not (self._is_sum(args) and output.dim() > 1):
+            return None
+        if kind == "other" or (kind in _FLOWING and self._given and not self._dependent(node)):
             return None
         if kind == "weight" and operation in vocabulary.PRODUCTS:
             factors = [node.args[i] for i in vocabulary.PRODUCTS[operation]]
@@ -206,7 +209,7 @@ class Meter:
         return known
 
     def _weights(self, node: fx.Node) -> tuple[str, ...]:
-        """Tensors of the model that enter here, through operators that see nothing else."""
+        """Stored tensors that enter here, through operators that see nothing else."""
         found: dict[str, None] = {}
         stack = list(node.all_input_nodes)
         while stack:
@@ -280,7 +283,7 @@ _NULL = nullcontext()
 def unseen() -> AbstractContextManager[Any]:
     """Operators run here pass no dispatch mode, so that reading costs no bookkeeping."""
     guard = getattr(torch._C, "_DisableTorchDispatch", None)
-    return _NULL if guard is None else guard()  # type: ignore[no-any-return]
+    return _NULL if guard is None else guard()
 
 
 def _source(node: fx.Node) -> fx.Node:
@@ -289,8 +292,8 @@ def _source(node: fx.Node) -> fx.Node:
 
 
 def _shape(node: fx.Node) -> Shape:
-    shape = node.meta["shape"]
-    return shape[0] if shape and isinstance(shape[0], tuple) else shape  # type: ignore[no-any-return]
+    shape: Any = node.meta["shape"]
+    return shape[0] if shape and isinstance(shape[0], tuple) else shape
 
 
 def _flat(values: Sequence[Any]) -> Iterable[Any]:
@@ -315,11 +318,14 @@ def _ancestors(node: fx.Node) -> set[fx.Node]:
 def _permuted(operation: str, args: Sequence[Any], axis: int, rank: int) -> int:
     """Where an axis lies after a permutation."""
     if operation in ("aten.permute", "aten.permute_copy"):
-        return [d % rank for d in args[1]].index(axis)
-    if len(args) > 2:
-        first, second = args[1] % rank, args[2] % rank
-        return {first: second, second: first}.get(axis, axis)
-    return {rank - 1: rank - 2, rank - 2: rank - 1}.get(axis, axis) if rank > 1 else axis
+        order: list[int] = [d % rank for d in args[1]]
+        return order.index(axis)
+    if rank < 2:
+        return axis
+    first, second = (args[1] % rank, args[2] % rank) if len(args) > 2 else (rank - 2, rank - 1)
+    if axis in (first, second):
+        return int(first + second - axis)
+    return axis
 
 
 def _saturated(operation: str, func: Any, args: Sequence[Any], output: torch.Tensor) -> float:

@@ -112,7 +112,7 @@ class _Run:
 
     model: nn.Module
     kept: Snapshot
-    parameters: dict[str, nn.Parameter] = field(init=False)
+    parameters: dict[str, nn.Parameter] = field(default_factory=dict)
     recorder: Recorder = field(init=False)
     meter: Meter = field(init=False)
     output: Any = None
@@ -190,7 +190,7 @@ class _Run:
         reason = str(self.error) if self.error else ""
         return Probe(
             trace=Trace(recorder.graph, "recorded", reason),
-            signals=tuple(map(_signal, self.meter.readings.values())),
+            signals=tuple(_signal(r, self.parameters) for r in self.meter.readings.values()),
             operands={r.node.name: r.operands for r in self.meter.readings.values() if r.operands},
             gradients=self.gradients,
             no_backward=self.no_backward,
@@ -266,10 +266,9 @@ def _direction(output: torch.Tensor, generator: torch.Generator) -> torch.Tensor
         return torch.ones_like(output)
     classes = output.shape[1 if output.dim() > 3 else -1]
     size = classes**0.5 / output.numel()
-    real = torch.float64 if output.dtype in (torch.float64, torch.complex128) else torch.float32
-    kind = real.to_complex() if output.is_complex() else real
-    noise = torch.randn(output.shape, generator=generator, dtype=kind)
-    return (noise * size).to(output.device, output.dtype)
+    kind = torch.complex64 if output.is_complex() else torch.float32
+    noise = torch.randn(output.shape, generator=generator, dtype=kind) * size
+    return noise.to(output.device, output.dtype)
 
 
 def _last(outputs: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -356,7 +355,7 @@ def _probabilities(values: torch.Tensor) -> bool:
     return bool((values >= 0).all()) and bool(((values.sum(-1) - 1).abs() < 1e-3).all())
 
 
-def _signal(reading: Reading) -> Signal:
+def _signal(reading: Reading, parameters: Mapping[str, nn.Parameter]) -> Signal:
     figures = reading.figures
     return Signal(
         node=reading.node.name,
@@ -368,7 +367,7 @@ def _signal(reading: Reading) -> Signal:
         site=reading.node.meta["site"],
         forward=figures.scale,
         backward=reading.backward,
-        weights=reading.weights,
+        weights=tuple(name for name in reading.weights if name in parameters),
         units=figures.units,
         dead_units=figures.dead_units,
         observations=figures.observations,

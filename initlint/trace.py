@@ -245,7 +245,7 @@ class Recorder(TorchDispatchMode):
         self._opaque: dict[int, tuple[torch.Tensor, Any]] = {}  # tensors without a storage, kept alive
         self._names: dict[int, str] = {}
         self._named: dict[str, torch.Tensor] = {}
-        self._literal = False
+        self._literal = self._finished = False
         self._foreign: dict[int, Leaf] = {}
         self._inputs: set[int] = set()
         self._paths: dict[int, str] = {}
@@ -279,6 +279,8 @@ class Recorder(TorchDispatchMode):
 
     def __exit__(self, *exception: Any) -> None:
         super().__exit__(*exception)  # type: ignore[no-untyped-call]
+        if not self._finished:
+            self.finish(())
         for hook in self._hooks:
             hook.remove()
 
@@ -295,7 +297,8 @@ class Recorder(TorchDispatchMode):
         return node
 
     def finish(self, output: object) -> list[tuple[fx.Node, torch.Tensor]]:
-        """Close the graph; the nodes of all tensors in the output."""
+        """Close the graph; the nodes of all tensors in the output. What was left open is closed on exit."""
+        self._finished = True
         results = [(self.node(tensor), tensor) for tensor in tensors(output)]
         self.graph.create_node("output", "output", (tuple(node for node, _ in results),), {})
         return results
