@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -385,6 +387,46 @@ def test_a_file_in_the_folder_named_like_a_library_module(folder: Path) -> None:
         env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_interrupted(folder: Path) -> None:
+    """Ctrl-C reaches the whole group, as from a terminal: one line, status 130, nothing left running."""
+    (folder / "slow.py").write_text(
+        "import os, time\n\ndef build():\n"
+        "    os.replace(open('pid', 'w').name, 'started')\n    time.sleep(3600)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "initlint", "slow:build"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    patience = time.monotonic() + 60
+    while not (folder / "started").exists() and time.monotonic() < patience:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err.strip()) == (130, "", "initlint: interrupted")
+
+
+def test_progress_is_for_terminals(folder: Path) -> None:
+    """On a terminal a line says what is being done, and is wiped before the report."""
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    (folder / "slow.py").write_text(
+        "import time\nfrom torch import nn\n\ndef build():\n    time.sleep(1.2)\n    return nn.Linear(2, 2)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "initlint", "slow:build"], stdout=subprocess.PIPE, stderr=theirs, text=True
+    )
+    os.close(theirs)
+    said = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert done.returncode == 0
+    assert "\rslow:build: " in said
+    assert said.endswith("\r")
+    assert "\r" not in done.stdout
 
 
 def test_a_rule_that_raises(
