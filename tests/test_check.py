@@ -1,0 +1,103 @@
+"""initlint.check: the same findings as the command line, in the calling process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import initlint
+
+
+def healthy() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+
+
+def unwritten() -> nn.Module:
+    model = nn.Linear(4, 2)
+    model.weight = nn.Parameter(torch.empty(2, 4))  # here
+    return model
+
+
+def test_healthy() -> None:
+    report = initlint.check(healthy, torch.randn(3, 4))
+    assert report.ok
+    assert report.findings == ()
+    (target,) = report.targets
+    assert (target.target, target.inputs, target.not_run) == ("healthy", "given", ())
+    report.raise_for_findings("note")
+
+
+def test_a_callable_gives_source_lines() -> None:
+    report = initlint.check(unwritten, torch.randn(3, 4), select=["IL301"])
+    assert not report.ok
+    (finding,) = report.findings
+    line = next(
+        i for i, text in enumerate(Path(__file__).read_text().splitlines(), 1) if text.endswith("# here")
+    )
+    assert finding.site is not None
+    assert (finding.site.file, finding.site.line) == (__file__, line)
+    with pytest.raises(initlint.FindingsError, match="IL301 uninitialized-memory: weight"):
+        report.raise_for_findings()
+
+
+def test_a_model_that_exists_is_judged_without_its_history() -> None:
+    model = healthy()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    report = initlint.check(model, (torch.randn(3, 4),))
+    (target,) = report.targets
+    assert target.target == "Sequential"
+    assert report.findings == ()
+    assert any("already built" in rule.reason for rule in target.not_run)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_selection_and_errors() -> None:
+    assert initlint.check(unwritten, select=["IL1"]).ok
+    assert initlint.check(unwritten, ignore=["IL3", "IL4"], inputs=torch.randn(3, 4)).ok
+    with pytest.raises(initlint.ConfigError, match="unknown rule 'IL999'"):
+        initlint.check(healthy, select=["IL999"])
+
+
+def test_a_model_that_cannot_be_built_is_a_failed_report() -> None:
+    def narrow() -> nn.Module:
+        raise ValueError("too narrow")
+
+    report = initlint.check(narrow)
+    assert report.failed
+    assert not report.ok
+    error = report.targets[0].error
+    assert error is not None
+    assert (error.stage, error.type, error.file) == ("build", "ValueError", __file__)
+    with pytest.raises(initlint.FindingsError, match="narrow: too narrow"):
+        report.raise_for_findings()
+
+
+def test_a_loss() -> None:
+    seen = []
+
+    def loss(output: torch.Tensor) -> torch.Tensor:
+        seen.append(output.shape)
+        return output.square().mean()
+
+    assert initlint.check(healthy, torch.randn(3, 4), loss=loss).ok
+    assert torch.Size([3, 2]) in seen
+
+
+def test_the_generator_goes_on_as_if_nothing_had_happened() -> None:
+    torch.manual_seed(3)
+    expected = torch.randn(4)
+    torch.manual_seed(3)
+    initlint.check(healthy, torch.zeros(3, 4))
+    assert torch.equal(torch.randn(4), expected)
+
+
+def test_json() -> None:
+    report = initlint.check(unwritten, torch.randn(3, 4))
+    document = json.loads(report.to_json())
+    assert document["schema"] == 1
+    assert document["targets"][0]["findings"][0]["code"] == "IL301"
