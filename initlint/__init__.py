@@ -55,9 +55,11 @@ _MODULES = ("errors", "evidence", "finding", "report", "rule")
 def __getattr__(name: str) -> object:
     """Import an exported name when it is first used: the command line starts without most of them."""
     if name in __all__:
-        for module in map(import_module, (f"initlint.{module}" for module in _MODULES)):
-            if name in vars(module):
-                return vars(module)[name]
+        for module in _MODULES:
+            exported = vars(import_module(f"initlint.{module}"))
+            if name in exported:
+                globals()[name] = exported[name]
+                return globals()[name]
     raise AttributeError(f"module 'initlint' has no attribute {name!r}", name=name)
 
 

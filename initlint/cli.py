@@ -8,7 +8,6 @@ import os
 import shutil
 import sys
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,7 +172,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except Exception as error:
         if "-v" in arguments or "--verbose" in arguments:
-            traceback.print_exc()
+            sys.excepthook(type(error), error, error.__traceback__)
         _say(f"internal error: {type(error).__name__}: {error} (-v shows where)")
         return FAILED
 
@@ -357,7 +356,7 @@ def _print(text: str) -> None:
     if sys.stdout is None:  # closed by the caller
         return
     try:
-        text.encode(sys.stdout.encoding)
+        text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
         text = ascii_only(text)
     try:
