@@ -49,14 +49,16 @@ def truncated(random: np.random.Generator, draws: int, n: int) -> Floats:
     while outside.any():
         values[outside] = random.standard_normal(int(outside.sum()), dtype=np.float32)
         outside = np.abs(values) > 2
-    return values / np.float32(math.sqrt(theory.truncated_moments(2.0)[0]))
+    scaled: Floats = values / np.float32(math.sqrt(theory.truncated_moments(2.0)[0]))
+    return scaled
 
 
 def orthogonal(random: np.random.Generator, draws: int, n: int) -> Floats:
     side = math.isqrt(n)
     basis, triangle = np.linalg.qr(random.standard_normal((draws, side, side)))
     signs = np.sign(np.diagonal(triangle, axis1=1, axis2=2))
-    return (basis * signs[:, None, :] * math.sqrt(side)).reshape(draws, side * side)
+    scaled: Floats = (basis * signs[:, None, :] * math.sqrt(side)).reshape(draws, side * side)
+    return scaled
 
 
 Drawer = Callable[[np.random.Generator, int, int], Floats]

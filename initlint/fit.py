@@ -55,10 +55,10 @@ class Draw:
 
 
 def drawn(statistics: Statistics) -> Draw | None:
-    """The values that are not exactly zero; None if they are too few or all the same."""
+    """The values that are not exactly zero; None if they are too few, all the same, or whole numbers."""
     kept = statistics.count - statistics.zeros
     sample = tuple(x for x in statistics.sample if x != 0) if statistics.zeros else statistics.sample
-    if kept < FEWEST or len(sample) < FEWEST:
+    if kept < FEWEST or len(sample) < FEWEST or _whole(sample):
         return None
     mean, std = statistics.mean, statistics.std
     moments = mean, std, statistics.skewness, statistics.kurtosis
@@ -89,6 +89,11 @@ def bulk(draw: Draw) -> Draw | None:
     moments = _central(*(math.fsum(x**k for x in kept) / len(kept) for k in (1, 2, 3, 4)))
     rest = _draw(len(kept), moments, kept[0], kept[-1], kept)
     return rest and replace(rest, misfit=BULK_MISFIT)
+
+
+def _whole(sample: tuple[float, ...]) -> bool:
+    """Positions, indices, counts: whole numbers, and not merely because floats of that size are."""
+    return max(sample[-1], -sample[0]) < 1e6 and all(x.is_integer() for x in sample)
 
 
 def _draw(
