@@ -245,6 +245,7 @@ class Recorder(TorchDispatchMode):
         self._opaque: dict[int, tuple[torch.Tensor, Any]] = {}  # tensors without a storage, kept alive
         self._names: dict[int, str] = {}
         self._named: dict[str, torch.Tensor] = {}
+        self._stored: dict[str, fx.Node] = {}
         self._literal = self._finished = False
         self._foreign: dict[int, Leaf] = {}
         self._inputs: set[int] = set()
@@ -261,10 +262,9 @@ class Recorder(TorchDispatchMode):
     def _register(self, name: str, tensor: torch.Tensor) -> None:
         self._names[id(tensor)] = name
         self._named[name] = tensor
-        if not is_lazy(tensor):
-            memory, geometry = self._place(tensor)
-            if memory is not None:
-                memory.nodes.setdefault(geometry, (name, 0))
+        memory, geometry = self._place(tensor)
+        if memory is not None:
+            memory.nodes.setdefault(geometry, (name, 0))
 
     # -------------------------------------------------- the run
 
@@ -367,7 +367,8 @@ class Recorder(TorchDispatchMode):
     def _describe(self, node: fx.Node, output: Any, site: Site | None) -> None:
         meta = node.meta
         if isinstance(output, torch.Tensor):
-            meta["shape"] = tuple(output.shape)
+            if not is_lazy(output):
+                meta["shape"] = tuple(output.shape)
             meta["dtype"] = output.dtype
         elif isinstance(output, (list, tuple)):
             meta["shape"] = tuple([tuple(t.shape) if isinstance(t, torch.Tensor) else None for t in output])
@@ -390,12 +391,13 @@ class Recorder(TorchDispatchMode):
         """The memory of a tensor, and which view of it the tensor is."""
         try:
             storage = tensor.untyped_storage()
-        except (NotImplementedError, RuntimeError):  # sparse and opaque tensors have none
+            geometry = (int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        except (NotImplementedError, RuntimeError, ValueError):  # sparse, opaque, lazy: they have none
             return None, (0, (), (), tensor.dtype)
         memory = self._memories.get(storage._cdata)
         if memory is None:
             memory = self._memories[storage._cdata] = _Memory(storage)
-        return memory, (int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        return memory, geometry
 
     def _enter(self, tensor: torch.Tensor, memory: _Memory | None, geometry: Geometry, value: Any) -> None:
         if memory is None:
@@ -440,8 +442,9 @@ class Recorder(TorchDispatchMode):
         if isinstance(value, fx.Node):
             return value
         if isinstance(value, str):
-            node = self.graph.create_node("get_attr", value, (), {})
+            node = self._stored.get(value) or self.graph.create_node("get_attr", value, (), {})
             self._describe(node, self._named[value], None)
+            self._stored[value] = node
             return node
         parent, index, dtype = value
         node = self._call(operator.getitem, (parent, index), {})
