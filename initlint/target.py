@@ -32,7 +32,7 @@ class Target:
     """One model to lint, and how.
 
     `name` is what was asked for. `model`, `inputs` and `loss` are `module:attr` or `file.py:attr`;
-    files are relative to `folder`, which is importable.
+    files are relative to `folder`, which is importable, as is the working directory.
     """
 
     name: str
@@ -158,6 +158,7 @@ def importable(folder: str) -> None:
 
 def module_of(spec: Spec, folder: str) -> ModuleType:
     """Import the module or file that the spec names; raises TargetError of stage "import"."""
+    importable(os.getcwd())
     importable(folder)
     path = Path(folder, spec.source).expanduser()
     if not spec.is_file and not path.is_file():

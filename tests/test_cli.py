@@ -249,6 +249,18 @@ def test_configuration_of_a_folder_above(
     assert lint(capsys)[0] == 0
 
 
+def test_configuration_elsewhere(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Files are relative to the configuration; modules of the working directory are found as well."""
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "nets.py").write_text("from torch import nn\n\nnet = nn.Linear(2, 2)\n")
+    settings = elsewhere / "settings.toml"
+    settings.write_text('[tool.initlint.targets]\na.model = "models:healthy"\nb.model = "nets.py:net"\n')
+    status, report = document(capsys, "--config", str(settings), "--select", "IL1,IL3")
+    assert status == 0
+    assert [t["status"] for t in report["targets"]] == ["ok", "ok"]
+
+
 def test_errors_of_the_configuration(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for text, says in (
         (
