@@ -79,7 +79,7 @@ class Meter:
 
     def before(self, func: Any, args: Sequence[Any], nodes: Sequence[Any]) -> None:
         """Set the hooks of the last outputs, which have their grad_fn by now; read what is overwritten."""
-        if self._waiting:
+        if self._waiting or self._late:
             self._listen()
         self._operands = None
         if _operation(func) in vocabulary.ADDITIONS and self._is_sum(args):
@@ -223,7 +223,12 @@ class Meter:
     # -------------------------------------------------- backward
 
     def _listen(self) -> None:
-        """Hooks on outputs that have got their grad_fn; inside a custom Function that takes until its end."""
+        """Set hooks on outputs that have their grad_fn; inside a custom Function that takes until its end."""
+        for late, version, reading in self._late:
+            alive = late()
+            if alive is not None and alive._version == version:
+                self._waiting.append((alive, reading))
+        self._late.clear()
         for tensor, reading in self._waiting:
             if tensor.requires_grad:
                 hook = partial(self._arrived, reading)
@@ -246,11 +251,6 @@ class Meter:
                 found = figures(tensor, axis if 0 < axis < tensor.dim() else None, batch)
                 operation = _operation(_source(node).target)
                 self._waiting.append((tensor, self._enter(node, operation, "output", tensor, found)))
-        for late, version, reading in self._late:
-            alive = late()
-            if alive is not None and alive._version == version:
-                self._waiting.append((alive, reading))
-        self._late = []
         self._listen()
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -93,7 +93,8 @@ class Snapshot:
         else:
             self.keep(vars(module), 5)
         for buffer in module.buffers(recurse=False):
-            if buffer.layout is torch.strided and buffer.numel() * buffer.element_size() <= EAGER:
+            storage = _storage(buffer)
+            if storage is not None and storage.nbytes() <= EAGER:
                 self.copy(buffer)
 
     def keep(self, value: Any, depth: int) -> None:
@@ -181,7 +182,7 @@ _FIXED = (bool, int, float, complex, str, bytes, type, ModuleType, torch.dtype, 
 def _storage(tensor: torch.Tensor) -> torch.UntypedStorage | None:
     try:
         return tensor.untyped_storage()
-    except (NotImplementedError, RuntimeError):  # sparse and opaque tensors
+    except (NotImplementedError, RuntimeError, ValueError):  # sparse, opaque and lazy tensors have none
         return None
 
 
@@ -192,9 +193,10 @@ def _refill(container: Any, items: list[Any]) -> None:
         if len(now) != len(items) or any(
             a is not c or b is not d for (a, b), (c, d) in zip(now, items, strict=True)
         ):
-            dict.clear(container)
+            kind = OrderedDict if isinstance(container, OrderedDict) else dict
+            kind.clear(container)
             for key, value in items:
-                dict.__setitem__(container, key, value)
+                kind.__setitem__(container, key, value)
         return
     now = list(container)
     if len(now) == len(items) and all(a is b for a, b in zip(now, items, strict=True)):

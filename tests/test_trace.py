@@ -135,8 +135,8 @@ def test_an_alias_of_a_parameter_is_the_parameter(read: Callable[[torch.Tensor],
 
 
 def test_a_view_taken_before_the_run_is_a_view_of_the_parameter() -> None:
-    model = Model(lambda self, x: x @ self.parts[0], w=nn.Parameter(torch.randn(6, 3)))
-    model.parts = [model.w.detach()[3:]]
+    weight = nn.Parameter(torch.randn(6, 3))
+    model = Model(lambda self, x: x @ self.parts[0], w=weight, parts=[weight.detach()[3:]])
     graph = record(model, torch.randn(2, 3)).graph
     view = only(graph, aten.mm.default).args[1]
     assert view.target is aten.as_strided.default
