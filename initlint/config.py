@@ -6,7 +6,7 @@ import difflib
 import math
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,14 @@ class TargetSettings:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """[tool.initlint]; `file` None when there is none. Paths in it are relative to the file's folder."""
+    """[tool.initlint]; `file` None when there is none.
+
+    `folder` is where its targets are imported from and its relative paths start: the folder of a file that
+    was found, the working directory for one that was named.
+    """
 
     file: Path | None = None
+    folder: Path = field(default_factory=Path.cwd)
     select: tuple[str, ...] | None = None
     extend_select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
@@ -62,11 +67,6 @@ class Configuration:
     timeout: float | None = None
     targets: Mapping[str, TargetSettings] = field(default_factory=dict)
     rules: Mapping[str, RuleSettings] = field(default_factory=dict)
-
-    @property
-    def folder(self) -> Path:
-        """Where relative paths of the configuration start."""
-        return self.file.parent if self.file else Path.cwd()
 
     def origin(self, *keys: str) -> str:
         """How an error names a place in the file: "pyproject.toml: tool.initlint.rules.x"."""
@@ -87,7 +87,7 @@ def find(start: Path) -> Configuration:
     for folder in (start, *start.parents):
         file = folder / "pyproject.toml"
         if file.is_file() and "initlint" in _tool(file):
-            return read(file)
+            return replace(read(file), folder=folder)
     return Configuration()
 
 

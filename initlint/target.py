@@ -32,7 +32,7 @@ class Target:
     """One model to lint, and how.
 
     `name` is what was asked for. `model`, `inputs` and `loss` are `module:attr` or `file.py:attr`;
-    files are relative to `folder`, which is importable, as is the working directory.
+    files are relative to `folder`, which is importable, and then the working directory.
     """
 
     name: str
@@ -158,8 +158,9 @@ def importable(folder: str) -> None:
 
 def module_of(spec: Spec, folder: str) -> ModuleType:
     """Import the module or file that the spec names; raises TargetError of stage "import"."""
-    importable(os.getcwd())
     importable(folder)
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     path = Path(folder, spec.source).expanduser()
     if not spec.is_file and not path.is_file():
         return _import(spec.source, spec)

@@ -250,12 +250,14 @@ def test_configuration_of_a_folder_above(
 
 
 def test_configuration_elsewhere(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Files are relative to the configuration; modules of the working directory are found as well."""
+    """What a named file speaks of is in the working directory; beside it there may be anything."""
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
-    (elsewhere / "nets.py").write_text("from torch import nn\n\nnet = nn.Linear(2, 2)\n")
+    (elsewhere / "models.py").write_text("raise SystemExit('not these models')\n")
     settings = elsewhere / "settings.toml"
-    settings.write_text('[tool.initlint.targets]\na.model = "models:healthy"\nb.model = "nets.py:net"\n')
+    settings.write_text(
+        '[tool.initlint.targets]\na.model = "models:healthy"\nb.model = "models.py:healthy"\n'
+    )
     status, report = document(capsys, "--config", str(settings), "--select", "IL1,IL3")
     assert status == 0
     assert [t["status"] for t in report["targets"]] == ["ok", "ok"]
@@ -445,18 +447,19 @@ def test_a_rule_that_raises(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It fails the target, with the rule's own line, and does not pass for a clean run."""
-    (folder / "my_rules.py").write_text(
+    (folder / "odd_rules.py").write_text(
         "from initlint import Rule\n\n\nclass Odd(Rule):\n"
         '    """Raises."""\n\n    code, name, severity, examples = "MY1", "odd", "error", ()\n\n'
         "    def check(self, model):\n        yield 1 / 0\n"
     )
-    metadata = folder / "my_rules-1.0.dist-info"
+    metadata = folder / "odd_rules-1.0.dist-info"
     metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my-rules\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[initlint.rules]\nmine = my_rules\n")
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: odd-rules\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[initlint.rules]\nmine = odd_rules\n")
     monkeypatch.syspath_prepend(folder)
     status, report = document(capsys, "models:healthy", "--select", "MY1")
     assert status == 2
     error = report["targets"][0]["error"]
     assert (error["stage"], error["type"]) == ("rules", "ZeroDivisionError")
-    assert (error["file"], error["line"]) == ("my_rules.py", 10)
+    assert (error["file"], error["line"]) == ("odd_rules.py", 10)
+    del sys.modules["odd_rules"]
