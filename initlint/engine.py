@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 from initlint import inputs as probe_inputs
+from initlint import trace as tracing
 from initlint.causes import settle
 from initlint.confirm import confirm, suspects
 from initlint.construct import Construction, construct, rebuild
 from initlint.errors import TargetError
-from initlint.evidence import Confirmation, Evidence, Rebuild, Statistics, Tensor
+from initlint.evidence import Confirmation, Evidence, Rebuild, Signal, Statistics, Tensor
 from initlint.finding import Finding
 from initlint.inputs import Inputs
 from initlint.probe import Probe, probe
@@ -24,7 +25,8 @@ from initlint.report import Failure, ModelSummary, NotRun, TargetReport
 from initlint.rule import NEEDS, Need, Rule
 from initlint.scheme import schemes
 from initlint.statistics import read
-from initlint.trace import Trace, symbolic
+from initlint.structure import hidden
+from initlint.trace import Trace
 from initlint.usage import Usage, usage
 
 Loss = Callable[..., torch.Tensor]
@@ -150,7 +152,7 @@ def _gather(
                 _run_probe(gathered, criterion, settings)
     if needs & {"graph", "probe", "confirmation"}:
         with clock.stage("trace"):
-            gathered.trace = gathered.probe.trace if gathered.probe else symbolic(model)
+            gathered.trace = gathered.probe.trace if gathered.probe else tracing.symbolic(model)
             gathered.usage = usage(gathered.trace, model)
             if gathered.trace.graph is None:
                 gathered.missing["graph"] = f"no graph: {gathered.trace.reason}"
@@ -161,7 +163,7 @@ def _gather(
         with clock.stage("construct"):
             gathered.rebuild = rebuild(construction, seed=settings.seed)
             if gathered.rebuild is None:
-                gathered.missing["rebuild"] = "the model is not built a second time: building it takes long"
+                gathered.missing["rebuild"] = "the model cannot be built a second time"
     return gathered
 
 
@@ -174,11 +176,17 @@ def _inputs(
     if not settings.probe:
         gathered.missing["probe"] = "no probe: --no-probe was given"
         return None
+    if any(map(_lazy, gathered.tensors.values())):
+        gathered.missing["probe"] = "no probe: lazy parameters have no values before the first forward"
+        return None
     model = gathered.construction.model
     if inputs is not None:
-        return probe_inputs.given(inputs)
+        return probe_inputs.given(inputs())
     if settings.input_shape is not None:
         return probe_inputs.from_shape(settings.input_shape, model)
+    example = getattr(module(), "example_inputs", None)
+    if example is not None:
+        return probe_inputs.given(example)
     found = probe_inputs.find(model, module=module(), seed=settings.seed)
     if isinstance(found, Inputs):
         return found
@@ -280,8 +288,54 @@ def _join(gathered: Gathered, settings: Settings) -> Evidence:
         available=frozenset(need for need in NEEDS if need not in gathered.missing),
     )
     if gathered.probe is not None and gathered.usage is not None:
-        evidence = gathered.probe.annotate(evidence, gathered.usage)
+        return _with_signals(evidence, gathered.probe, gathered.usage, model)
     return evidence
+
+
+def _with_signals(evidence: Evidence, run: Probe, analysis: Usage, model: nn.Module) -> Evidence:
+    """What the probe measured, with what the graph says about it."""
+    leaves = {id(leaf.tensor) for leaf in run.leaves}
+    reached = {item.path for item in hidden(model) if leaves & {id(tensor) for tensor in item.tensors}}
+    took_part = {use.module for use in analysis.uses.values()}
+    return replace(
+        evidence,
+        signals=tuple(_annotated(signal, run, analysis) for signal in run.signals),
+        logits=tuple(replace(logit, weights=_readout(logit.node, analysis)) for logit in run.logits),
+        modules=tuple(
+            replace(
+                module,
+                calls=sum(run.calls.get(path, 0) for path in module.paths),
+                in_forward=any(run.calls.get(path) or path in took_part for path in module.paths),
+            )
+            for module in evidence.modules
+        ),
+        unregistered=tuple(replace(item, reached=item.path in reached) for item in evidence.unregistered),
+        created_in_forward=run.created,
+    )
+
+
+def _annotated(signal: Signal, run: Probe, analysis: Usage) -> Signal:
+    facts = analysis.nodes.get(signal.node)
+    if facts is None:
+        return signal
+    first, second = run.operands.get(signal.node, (0.0, 0.0))
+    branch, stream = (first, second) if facts.branch_first else (second, first)
+    return replace(
+        signal,
+        depth=facts.depth,
+        kind=signal.kind if signal.kind == "output" else facts.kind,
+        weights=facts.weights or signal.weights,
+        residual=facts.residual,
+        branch_ratio=branch / stream if facts.residual and stream > 0 else None,
+    )
+
+
+def _readout(node: str, analysis: Usage) -> tuple[str, ...]:
+    """The weights whose output is this node or reaches it without another weight."""
+    facts = analysis.nodes.get(node)
+    if facts is not None and facts.weights:
+        return facts.weights
+    return tuple(n for n, use in analysis.uses.items() if use.reaches_output and use.fan_in is not None)
 
 
 def _lazy(tensor: torch.Tensor) -> bool:
