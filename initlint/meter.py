@@ -17,6 +17,7 @@ from torch import fx
 from initlint import vocabulary
 from initlint.evidence import Scale, Shape
 from initlint.figures import Figures, figures, peaked_rows, plain, readable, saturated, scale
+from initlint.trace import ancestors
 
 Kind = Literal["input", "weight", "activation", "norm", "add", "softmax", "attention", "output", "other"]
 
@@ -89,7 +90,9 @@ class Meter:
     def after(self, node: fx.Node, func: Any, args: Sequence[Any], output: Any) -> None:
         """Read an output if it is of interest."""
         first = output[0] if isinstance(output, (list, tuple)) and output else output
-        if not isinstance(first, torch.Tensor) or not (first.is_floating_point() or first.is_complex()):
+        if not isinstance(first, torch.Tensor) or first.is_nested:
+            return
+        if not (first.is_floating_point() or first.is_complex()):
             return
         operation = _operation(func)
         axis = self._axes[node] = self._unit_axis(node, operation, tuple(first.shape))
@@ -169,8 +172,8 @@ class Meter:
         if self._suspect is None:
             return
         suspect, operation, found = self._suspect
-        if suspect in _ancestors(node):
-            shape = suspect.meta["shape"]
+        if suspect in ancestors(node):
+            shape = _shape(suspect)
             self.readings[suspect.name] = Reading(suspect, operation, "other", shape, Figures(found))
 
     # -------------------------------------------------- axes and dependence
@@ -233,7 +236,7 @@ class Meter:
             if tensor.requires_grad:
                 hook = partial(self._arrived, reading)
                 self._handles.append(tensor.register_hook(hook))  # type: ignore[no-untyped-call]
-            else:
+            elif not tensor.is_inference():
                 self._late.append((weakref.ref(tensor), tensor._version, reading))
         self._waiting.clear()
 
@@ -292,7 +295,7 @@ def _source(node: fx.Node) -> fx.Node:
 
 
 def _shape(node: fx.Node) -> Shape:
-    shape: Any = node.meta["shape"]
+    shape: Any = node.meta.get("shape", ())
     return shape[0] if shape and isinstance(shape[0], tuple) else shape
 
 
@@ -302,17 +305,6 @@ def _flat(values: Sequence[Any]) -> Iterable[Any]:
             yield from value
         else:
             yield value
-
-
-def _ancestors(node: fx.Node) -> set[fx.Node]:
-    found: set[fx.Node] = set()
-    stack = [node]
-    while stack:
-        for source in stack.pop().all_input_nodes:
-            if source not in found:
-                found.add(source)
-                stack.append(source)
-    return found
 
 
 def _permuted(operation: str, args: Sequence[Any], axis: int, rank: int) -> int:

@@ -10,7 +10,7 @@ import random
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from types import ModuleType
@@ -44,10 +44,19 @@ def snapshot(model: nn.Module, *values: object) -> Iterator[Snapshot]:
         kept.keep(value, 6)
     restore_global = _global_state()
     try:
-        yield kept
+        with _eager():
+            yield kept
     finally:
         kept.restore()
         restore_global()
+
+
+def _eager() -> AbstractContextManager[Any]:
+    """Compiled code runs as it is written: the compiler would trace into the dispatch modes."""
+    if "torch._dynamo" in sys.modules:  # nothing is compiled without it, and importing it takes a second
+        stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+        return stance
+    return nullcontext()
 
 
 # ---------------------------------------------------------------- values

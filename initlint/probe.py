@@ -30,7 +30,7 @@ from initlint.inputs import Inputs
 from initlint.meter import Meter, Reading
 from initlint.preserve import CopyOnWrite, Snapshot, preserved, snapshot
 from initlint.target import blame
-from initlint.trace import ATOMS, Leaf, Recorder, Trace, tensors
+from initlint.trace import ATOMS, Leaf, Made, Recorder, Trace, ancestors, tensors
 
 Loss = Callable[..., torch.Tensor]
 UNDERFLOW_SCALE = 2.0**12  # gradients that are zero in float16 but not with a loss scaled by this underflow
@@ -378,27 +378,31 @@ def _signal(reading: Reading, parameters: Mapping[str, nn.Parameter]) -> Signal:
 
 def _created(recorder: Recorder) -> Iterator[Unregistered]:
     """Parameters made during the run, those of one module together."""
-    read = {id(leaf.tensor) for leaf in recorder.leaves}
-    modules: dict[int, list[Any]] = {}
+    late = [leaf for leaf in recorder.leaves if leaf.created]
+    if not late and not recorder.made:
+        return
+    flowing = ancestors(recorder.graph.output_node())
+    reached = {id(leaf.tensor) for leaf in late if leaf.node in flowing}
+    modules: dict[int, list[Made]] = {}
     for made in recorder.made.values():
         modules.setdefault(id(made.module), []).append(made)
     for parts in modules.values():
         first = parts[0]
-        owner, name = first.owner, type(first.module).__name__
         registered = first.module_path is not None
         yield Unregistered(
             kind="parameter" if registered else "module",
-            path=f"{first.module_path}.{first.name}".lstrip(".") if registered else name,
-            owner=owner,
+            path=f"{first.module_path}.{first.name}".lstrip(".")
+            if registered
+            else type(first.module).__name__,
+            owner=first.owner,
             container="forward",
             parameters=tuple(made.name for made in parts),
             elements=sum(made.tensor.numel() for made in parts),
             site=first.site,
-            reached=any(id(made.tensor) in read for made in parts),
+            reached=any(id(made.tensor) in reached for made in parts),
         )
-    for leaf in recorder.leaves:
-        if leaf.created and id(leaf.tensor) not in recorder.made:
-            owner = leaf.node.meta["module"]
-            yield Unregistered(
-                "parameter", leaf.node.name, owner, "forward", (), leaf.tensor.numel(), leaf.site, True
-            )
+    for leaf in late:
+        if id(leaf.tensor) not in recorder.made:
+            owner, count = leaf.node.meta["module"], leaf.tensor.numel()
+            flows = id(leaf.tensor) in reached
+            yield Unregistered("parameter", leaf.node.name, owner, "forward", (), count, leaf.site, flows)

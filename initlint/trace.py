@@ -161,10 +161,27 @@ def _parts(item: object) -> Iterator[object]:
 # ---------------------------------------------------------------- operators
 
 
+def ancestors(node: fx.Node) -> set[fx.Node]:
+    """All nodes that a node is computed from."""
+    found: set[fx.Node] = set()
+    stack = [node]
+    while stack:
+        for source in stack.pop().all_input_nodes:
+            if source not in found:
+                found.add(source)
+                stack.append(source)
+    return found
+
+
 @lru_cache(maxsize=4096)
 def _name(func: Any) -> str:
     """What a node is called: "convolution", "relu_"."""
     return str(func.__name__).partition(".")[0]
+
+
+def _shape(tensor: torch.Tensor) -> tuple[int, ...] | None:
+    """None for a tensor that has no sizes yet, or none along one of its axes."""
+    return None if tensor.is_nested or is_lazy(tensor) else tuple(tensor.shape)
 
 
 def _extent(geometry: Geometry) -> tuple[int, int]:
@@ -367,11 +384,11 @@ class Recorder(TorchDispatchMode):
     def _describe(self, node: fx.Node, output: Any, site: Site | None) -> None:
         meta = node.meta
         if isinstance(output, torch.Tensor):
-            if not is_lazy(output):
-                meta["shape"] = tuple(output.shape)
+            if (shape := _shape(output)) is not None:
+                meta["shape"] = shape
             meta["dtype"] = output.dtype
         elif isinstance(output, (list, tuple)):
-            meta["shape"] = tuple([tuple(t.shape) if isinstance(t, torch.Tensor) else None for t in output])
+            meta["shape"] = tuple([_shape(t) if isinstance(t, torch.Tensor) else None for t in output])
             meta["dtype"] = next((t.dtype for t in output if isinstance(t, torch.Tensor)), None)
         meta["module"] = self._stack[-1][1]
         meta["site"] = site
@@ -389,6 +406,8 @@ class Recorder(TorchDispatchMode):
 
     def _place(self, tensor: torch.Tensor) -> tuple[_Memory | None, Geometry]:
         """The memory of a tensor, and which view of it the tensor is."""
+        if tensor.is_nested:
+            return None, (0, (), (), tensor.dtype)
         try:
             storage = tensor.untyped_storage()
             geometry = (int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride(), tensor.dtype)

@@ -468,6 +468,52 @@ def test_odd_models_run(model: nn.Module, x: torch.Tensor) -> None:
     assert all(gradient.scale is not None for gradient in found.gradients.values())
 
 
+def autocast(layer: nn.Module, x: torch.Tensor) -> Any:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return layer(x).float()
+
+
+def jagged(layer: nn.Module, x: torch.Tensor) -> Any:
+    return layer(torch.nested.as_nested_tensor([x[:1], x[1:]], layout=torch.jagged)).values()
+
+
+def padded(layer: nn.Module, x: torch.Tensor) -> Any:
+    return torch.nested.to_padded_tensor(layer(torch.nested.as_nested_tensor([x[:1], x[1:]])), 0.0)
+
+
+def differentiated(layer: nn.Module, x: torch.Tensor) -> Any:
+    return torch.func.grad(lambda z: layer(z).square().sum())(x)
+
+
+def trained(layer: nn.Module, x: torch.Tensor) -> Any:
+    layer(x).sum().backward()
+    return layer(x)
+
+
+@pytest.mark.parametrize("forward", [autocast, jagged, padded, differentiated, trained])
+def test_odd_ways_to_run_a_layer(forward: Callable[..., Any]) -> None:
+    layer = nn.Linear(6, 3)
+    gradient = run(Model(lambda self, x: forward(self.f, x), f=layer), torch.randn(4, 6)).gradients[
+        "f.weight"
+    ]
+    assert gradient.scale is not None
+    assert gradient.scale.rms > 0
+    assert layer.weight.grad is None
+
+
+def test_inference_mode_in_forward_leaves_nothing_to_learn() -> None:
+    found = run(
+        Model(lambda self, x: torch.inference_mode()(self.f)(x), f=nn.Linear(6, 3)), torch.randn(4, 6)
+    )
+    assert found.no_backward == "no output depends on a parameter"
+
+
+def test_a_compiled_model_runs_as_it_is_written() -> None:
+    layer = nn.Linear(6, 3)
+    found = run(torch.compile(nn.Sequential(layer, nn.ReLU())), torch.randn(4, 6))  # type: ignore[arg-type]
+    assert [s.kind for s in found.signals] == ["input", "weight", "activation"]
+
+
 def test_a_lazy_model_stays_lazy() -> None:
     model: Any = nn.Sequential(nn.LazyLinear(3), nn.LazyBatchNorm1d())
     run(model, torch.randn(4, 6))
@@ -496,6 +542,17 @@ def test_what_is_made_during_forward() -> None:
     assert all(item.reached and item.container == "forward" for item in found.created)
     assert all(item.site is not None and item.site.file == __file__ for item in found.created)
     assert not hasattr(model, "late")
+
+
+def test_what_is_made_and_thrown_away_is_not_reached() -> None:
+    def forward(self: Any, x: torch.Tensor) -> Any:
+        fresh = nn.Linear(6, 3)
+        fresh.weight, fresh.bias = self.f.weight, self.f.bias
+        return fresh(x)
+
+    found = run(Model(forward, f=nn.Linear(6, 3)), torch.randn(4, 6))
+    assert [item.reached for item in found.created] == [False]
+    assert found.gradients["f.weight"].scale is not None
 
 
 def test_unregistered_layers_are_reached() -> None:
