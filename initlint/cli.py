@@ -156,6 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; errors are one sentence on stderr."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that has no √ shows a question mark
@@ -175,6 +176,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
             sys.excepthook(type(error), error, error.__traceback__)
         _say(f"internal error: {type(error).__name__}: {error} (-v shows where)")
         return FAILED
+
+
+def _open_streams() -> None:
+    """Open the standard streams that the caller closed, so that no pipe to a worker takes their number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
 def _say(text: str) -> None:
@@ -212,7 +224,7 @@ def _lint(options: Options) -> int:
     report = Report(
         Tool.here(_seed(options, settings, None), options.device or settings.device or "cpu"), targets
     )
-    terminal = sys.stdout is not None and sys.stdout.isatty()
+    terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else None
     colored = _colored(options.color, terminal)
     _print(FORMATS[layout](report, width=width, color=colored, verbose=options.verbose, quiet=options.quiet))
@@ -353,8 +365,6 @@ def _write(report: Report, files: Sequence[tuple[str, Path]], options: Options) 
 
 
 def _print(text: str) -> None:
-    if sys.stdout is None:  # closed by the caller
-        return
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:

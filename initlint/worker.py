@@ -31,7 +31,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from initlint.errors import InitlintError, TargetError
-from initlint.memory import available
+from initlint.memory import available, limit
 from initlint.report import Failure, NotRun, TargetReport
 from initlint.rule import Need, Rule
 from initlint.target import Target, blame, criterion, example, frames, load, module_of, own_line, parse
@@ -353,8 +353,6 @@ def _redirect() -> None:
 
 def _limited(task: Task, share: Share, enter: Callable[[str], None], verbose: bool) -> TargetReport:
     """Lint within the worker's share of cores and memory."""
-    from initlint.memory import limit
-
     enter("import")
     target = task.target
     try:

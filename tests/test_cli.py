@@ -317,6 +317,17 @@ def test_a_reader_that_goes_away() -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(closed: str) -> None:
+    command = f"exec {sys.executable} -m initlint models:prints -o report.json {closed}"
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert json.loads(Path("report.json").read_text())["targets"][0]["status"] == "ok"
+    assert ("no findings" in done.stdout) == (">&-" not in closed.split())
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_a_full_disk() -> None:
     with open("/dev/full", "w") as full:
