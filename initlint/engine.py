@@ -10,9 +10,9 @@ from types import ModuleType
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from initlint import inputs as probe_inputs
-from initlint import trace as tracing
 from initlint.causes import settle
 from initlint.confirm import confirm, suspects
 from initlint.construct import Construction, construct, rebuild
@@ -26,7 +26,7 @@ from initlint.rule import NEEDS, Need, Rule
 from initlint.scheme import schemes
 from initlint.statistics import read
 from initlint.structure import hidden
-from initlint.trace import Trace
+from initlint.trace import Trace, symbolic
 from initlint.usage import Usage, usage
 
 Loss = Callable[..., torch.Tensor]
@@ -152,7 +152,7 @@ def _gather(
                 _run_probe(gathered, criterion, settings)
     if needs & {"graph", "probe", "confirmation"}:
         with clock.stage("trace"):
-            gathered.trace = gathered.probe.trace if gathered.probe else tracing.symbolic(model)
+            gathered.trace = gathered.probe.trace if gathered.probe else symbolic(model)
             gathered.usage = usage(gathered.trace, model)
             if gathered.trace.graph is None:
                 gathered.missing["graph"] = f"no graph: {gathered.trace.reason}"
@@ -187,10 +187,7 @@ def _inputs(
     example = getattr(module(), "example_inputs", None)
     if example is not None:
         return probe_inputs.given(example)
-    found = probe_inputs.find(model, module=module(), seed=settings.seed)
-    if isinstance(found, Inputs):
-        return found
-    gathered.missing["probe"] = f"no probe: {found.reason}"
+    gathered.missing["probe"] = "no probe: no inputs were given (--inputs, --input-shape, example_inputs)"
     return None
 
 
@@ -251,7 +248,7 @@ def _join(gathered: Gathered, settings: Settings) -> Evidence:
         figures = fused.get(name, gathered.statistics.get(name))
         known = figures if isinstance(figures, Statistics) else None
         use = uses.get(name)
-        shape = tuple(tensor.shape) if not _lazy(tensor) else ()
+        shape = tuple(tensor.shape) if not is_lazy(tensor) else ()
         tensors.append(
             Tensor(
                 name=name,
@@ -338,10 +335,6 @@ def _readout(node: str, analysis: Usage) -> tuple[str, ...]:
     return tuple(n for n, use in analysis.uses.items() if use.reaches_output and use.fan_in is not None)
 
 
-def _lazy(tensor: torch.Tensor) -> bool:
-    return isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin)
-
-
 def _judge(
     rules: Sequence[Rule], evidence: Evidence, missing: Mapping[Need, str]
 ) -> tuple[tuple[Finding, ...], tuple[NotRun, ...]]:
@@ -357,7 +350,7 @@ def _judge(
 
 
 def _summary(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> ModelSummary:
-    parameters = [t for t in tensors.values() if isinstance(t, nn.Parameter) and not _lazy(t)]
+    parameters = [t for t in tensors.values() if isinstance(t, nn.Parameter) and not is_lazy(t)]
     return ModelSummary(
         class_name=type(model).__name__,
         parameters=len(parameters),

@@ -36,6 +36,28 @@ def given(value: object) -> Inputs:
     return Inputs(args, kwargs, "given", f"{describe(args, kwargs)}, given")
 
 
+def from_shape(text: str, model: nn.Module) -> Inputs:
+    """One tensor of this shape, "2,3,224,224": token ids where the model starts with an embedding.
+
+    Raises ConfigError when the text is no shape.
+    """
+    try:
+        shape = tuple(int(size) for size in text.split(","))
+    except ValueError:
+        raise ConfigError(f"input shape {text!r} is not a list of sizes such as 2,3,224,224") from None
+    if min(shape) < 1:
+        raise ConfigError(f"input shape {text!r} has a size below 1")
+    generator = torch.Generator().manual_seed(0)
+    first = next(
+        (m for m in model.modules() if not any(m.children()) and any(True for _ in m.parameters())), None
+    )
+    if isinstance(first, (nn.Embedding, nn.EmbeddingBag)):
+        value = torch.randint(first.num_embeddings, shape, generator=generator)
+    else:
+        value = torch.randn(shape, generator=generator)
+    return Inputs((value,), {}, "given", f"{describe((value,), {})}, given")
+
+
 def _called(function: Callable[[], object]) -> object:
     try:
         return function()

@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 def filled_with_one_value() -> nn.Module:
     from torch import nn
 
-    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4))
-    for layer in (model[0], model[2]):
+    hidden, readout = nn.Linear(8, 16), nn.Linear(16, 4)
+    for layer in (hidden, readout):
         nn.init.constant_(layer.weight, 0.1)
         nn.init.zeros_(layer.bias)
-    return model
+    return nn.Sequential(hidden, nn.Tanh(), readout)
 
 
 def zero_head() -> nn.Module:
     from torch import nn
 
-    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
-    nn.init.zeros_(model[2].weight)
-    return model
+    head = nn.Linear(16, 4)
+    nn.init.zeros_(head.weight)
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), head)
 
 
 def single_unit() -> nn.Module:

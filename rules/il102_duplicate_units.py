@@ -16,22 +16,22 @@ def widened_by_copying() -> nn.Module:
     import torch
     from torch import nn
 
-    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4))
+    hidden, readout = nn.Linear(8, 16), nn.Linear(16, 4)
     with torch.no_grad():
-        model[0].weight[8:] = model[0].weight[:8]
-        model[0].bias[8:] = model[0].bias[:8]
-        model[2].weight[:, 8:] = model[2].weight[:, :8]
-    return model
+        hidden.weight[8:] = hidden.weight[:8]
+        hidden.bias[8:] = hidden.bias[:8]
+        readout.weight[:, 8:] = readout.weight[:, :8]
+    return nn.Sequential(hidden, nn.Tanh(), readout)
 
 
 def copied_with_random_readout() -> nn.Module:
     import torch
     from torch import nn
 
-    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4))
+    hidden = nn.Linear(8, 16)
     with torch.no_grad():
-        model[0].weight[8:] = model[0].weight[:8]
-    return model
+        hidden.weight[8:] = hidden.weight[:8]
+    return nn.Sequential(hidden, nn.Tanh(), nn.Linear(16, 4))
 
 
 def batch() -> torch.Tensor:

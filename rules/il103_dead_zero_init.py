@@ -24,7 +24,8 @@ def both_lora_factors_zero() -> nn.Module:
             self.up = nn.Parameter(torch.zeros(8, 2))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.base(x) + x @ self.down.T @ self.up.T
+            base: torch.Tensor = self.base(x)
+            return base + x @ self.down.T @ self.up.T
 
     return LoRA()
 
@@ -32,26 +33,26 @@ def both_lora_factors_zero() -> nn.Module:
 def zeros_into_relu() -> nn.Module:
     from torch import nn
 
-    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
-    nn.init.zeros_(model[0].weight)
-    nn.init.zeros_(model[0].bias)
-    return model
+    hidden = nn.Linear(8, 16)
+    nn.init.zeros_(hidden.weight)
+    nn.init.zeros_(hidden.bias)
+    return nn.Sequential(hidden, nn.ReLU(), nn.Linear(16, 4))
 
 
 def one_lora_factor_zero() -> nn.Module:
     from torch import nn
 
     model = both_lora_factors_zero()
-    nn.init.normal_(model.down)
+    nn.init.normal_(model.get_parameter("down"))
     return model
 
 
 def zero_head() -> nn.Module:
     from torch import nn
 
-    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
-    nn.init.zeros_(model[2].weight)
-    return model
+    head = nn.Linear(16, 4)
+    nn.init.zeros_(head.weight)
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), head)
 
 
 def batch() -> torch.Tensor:

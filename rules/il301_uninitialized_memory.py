@@ -36,8 +36,9 @@ def half_written() -> nn.Module:
     class Memory(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.register_buffer("keys", torch.empty(8, 4))
-            self.keys[:4] = 0.0
+            keys = torch.empty(8, 4)
+            keys[:4] = 0.0
+            self.register_buffer("keys", keys)
 
     return Memory()
 
@@ -86,5 +87,7 @@ class UninitializedMemory(Rule):
                 expected={"unwritten": 0},
                 help="call the initialiser in the constructor" if uncalled else "write every element",
                 site=origin.allocation,
-                locations=[Location(owner.reset_site, "never called")] if owner and uncalled and owner.reset_site else (),
+                locations=[Location(owner.reset_site, "never called")]
+                if owner and uncalled and owner.reset_site
+                else (),
             )

@@ -17,10 +17,10 @@ def normalised_zero_weight() -> nn.Module:
     from torch import nn
     from torch.nn.utils.parametrizations import weight_norm
 
-    model = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 4))
-    nn.init.zeros_(model[2].weight)
-    weight_norm(model[2])
-    return model
+    readout = nn.Linear(8, 4)
+    nn.init.zeros_(readout.weight)
+    weight_norm(readout)
+    return nn.Sequential(nn.Linear(8, 8), nn.Tanh(), readout)
 
 
 def masked_attention_scores() -> nn.Module:
@@ -33,7 +33,7 @@ def masked_attention_scores() -> nn.Module:
             self.query, self.key = nn.Linear(8, 8), nn.Linear(8, 8)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            scores = self.query(x) @ self.key(x).T
+            scores: torch.Tensor = self.query(x) @ self.key(x).T
             hidden = torch.ones_like(scores, dtype=torch.bool).triu(1)
             return scores.masked_fill(hidden, float("-inf")).softmax(-1) @ x
 

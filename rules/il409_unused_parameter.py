@@ -22,13 +22,13 @@ def layer_that_forward_forgets() -> nn.Module:
             self.first, self.second, self.head = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 4)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.head(torch.relu(self.first(x)))
+            hidden: torch.Tensor = self.head(torch.relu(self.first(x)))
+            return hidden
 
     return Forgetful()
 
 
 def weight_used_without_calling_its_module() -> nn.Module:
-    import torch
     from torch import nn
 
     class Functional(nn.Module):

@@ -14,7 +14,8 @@ FINE = Scale(rms=1.0, mean=0.0, std=1.0, absmax=3.0, zeros=0.0)
 
 def rule(name: str, **explained_by: Relation) -> Rule:
     relations = {cause.replace("_", "-"): relation for cause, relation in explained_by.items()}
-    return type(name, (Rule,), {"name": name, "code": name, "explained_by": relations})()
+    made: type[Rule] = type(name, (Rule,), {"name": name, "code": name, "explained_by": relations})
+    return made()
 
 
 def finding(rule_name: str, subject: str, severity: Severity = "warning", line: int | None = None) -> Finding:
@@ -30,7 +31,9 @@ def chain(*names: str) -> Evidence:
             Tensor(f"{n}.weight", "parameter", (4, 4), "float32", use=Use("matrix", "aten.mm", n, node=n))
             for n in names
         ),
-        signals=tuple(Signal(n, n, "aten.mm", "weight", (2, 4), i + 1, None, FINE) for i, n in enumerate(names)),
+        signals=tuple(
+            Signal(n, n, "aten.mm", "weight", (2, 4), i + 1, None, FINE) for i, n in enumerate(names)
+        ),
     )
 
 
@@ -63,13 +66,17 @@ def test_same_means_the_tensor_or_the_module_that_holds_it() -> None:
 
 def test_a_note_never_hides_a_warning() -> None:
     rules = [rule("cause"), rule("effect", cause="anywhere")]
-    found = settle([finding("cause", "a.weight", "note"), finding("effect", "b.weight")], rules, chain("a", "b"))
+    found = settle(
+        [finding("cause", "a.weight", "note"), finding("effect", "b.weight")], rules, chain("a", "b")
+    )
     assert names(found) == ["effect:b.weight", "cause:a.weight"]
 
 
 def test_a_cause_is_as_severe_as_its_worst_consequence() -> None:
     rules = [rule("cause"), rule("effect", cause="anywhere")]
-    found = settle([finding("cause", "a.weight"), finding("effect", "b.weight", "error")], rules, chain("a", "b"))
+    found = settle(
+        [finding("cause", "a.weight"), finding("effect", "b.weight", "error")], rules, chain("a", "b")
+    )
     assert [(f.rule, f.severity) for f in found] == [("cause", "error")]
 
 
@@ -82,7 +89,8 @@ def test_causes_are_followed_to_the_root_even_in_a_circle() -> None:
 
 def test_one_line_of_source_is_one_finding() -> None:
     found = settle(
-        [finding("cause", f"blocks.{i}.weight", line=7) for i in range(3)] + [finding("cause", "head.weight", line=9)],
+        [finding("cause", f"blocks.{i}.weight", line=7) for i in range(3)]
+        + [finding("cause", "head.weight", line=9)],
         [rule("cause")],
         chain(),
     )
