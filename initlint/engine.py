@@ -176,7 +176,7 @@ def _inputs(
     if not settings.probe:
         gathered.missing["probe"] = "no probe: --no-probe was given"
         return None
-    if any(map(_lazy, gathered.tensors.values())):
+    if any(map(is_lazy, gathered.tensors.values())):
         gathered.missing["probe"] = "no probe: lazy parameters have no values before the first forward"
         return None
     model = gathered.construction.model
