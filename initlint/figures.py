@@ -164,6 +164,7 @@ def _across(values: Array) -> float | None:
 #: Distance from its ends at which a squashing function counts as flat: its slope is below 4 % of the largest.
 FLAT = 0.01
 PEAK, LOG_PEAK = 0.99, -0.01005  # of a softmax row, and its logarithm
+MASKED = -9e3  # a score below this is a mask: minus infinity, the smallest number, -1e9, -1e4
 #: Smallest input at which the slope of a function with one flat side still exceeds 1 %.
 FLAT_BELOW = {
     "gelu": -3.1,
@@ -194,12 +195,19 @@ def saturated(activation: str, output: torch.Tensor, operand: torch.Tensor | Non
     return 0.0
 
 
-def peaked_rows(output: torch.Tensor, axis: int, *, log: bool) -> float:
-    """Fraction of the rows of a softmax along `axis` whose largest value is above 0.99."""
+def peaked_rows(output: torch.Tensor, scores: torch.Tensor | None, axis: int, *, log: bool) -> float:
+    """Fraction of the rows of a softmax along `axis` whose largest value is above 0.99.
+
+    Rows in which a mask leaves one choice are left out; `scores` are what the softmax was applied to.
+    """
     if output.dim() == 0 or output.shape[axis] < 2:
         return 0.0
     values = sample(plain(output.detach()), (axis % output.dim(),))
-    return float((values.amax(axis) > (LOG_PEAK if log else PEAK)).float().mean())
+    peaked = values.amax(axis) > (LOG_PEAK if log else PEAK)
+    if scores is None or scores.shape != output.shape:
+        return float(peaked.float().mean())
+    free = (sample(plain(scores.detach()), (axis % output.dim(),)) > MASKED).sum(axis) > 1
+    return float((peaked & free).sum()) / max(int(free.sum()), 1)
 
 
 # ---------------------------------------------------------------- gradients

@@ -323,7 +323,7 @@ def _permuted(operation: str, args: Sequence[Any], axis: int, rank: int) -> int:
 def _saturated(operation: str, func: Any, args: Sequence[Any], output: torch.Tensor) -> float:
     if operation in vocabulary.SOFTMAXES:
         axis = args[1] if len(args) > 1 and isinstance(args[1], int) else -1
-        return peaked_rows(output, axis, log="log" in operation)
+        return peaked_rows(output, args[0], axis, log="log" in operation)
     activation = vocabulary.ACTIVATIONS.get(operation)
     if activation is None or not args:
         return 0.0

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from types import GeneratorType
 from typing import Any
 
 import torch
@@ -135,7 +136,8 @@ class _Run:
         with self.recorder:
             self.meter.inputs(self.recorder.begin(args, kwargs))
             with self._blaming():
-                self.output = self.model(*args, **kwargs)
+                output = self.model(*args, **kwargs)
+                self.output = list(output) if isinstance(output, GeneratorType) else output
             self.results = self.recorder.finish(self.output)
         self.meter.outputs(self.results)
         self.logits = tuple(_logits(self.results))
@@ -244,7 +246,10 @@ def _moved(value: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
 
 
 def _batch(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
-    """Number of inputs: the length of the first tensor with a batch axis."""
+    """Number of inputs: the length of a list of tensors, or of the first tensor with a batch axis."""
+    first = next(iter((*args, *kwargs.values())), None)
+    if isinstance(first, list) and first and all(isinstance(item, torch.Tensor) for item in first):
+        return len(first)
     given = list(tensors((args, kwargs)))
     batched = [t for t in given if t.dim() > 1] or [t for t in given if t.dim() == 1]
     return int(batched[0].shape[0]) if batched and batched[0].shape[0] else None

@@ -184,6 +184,13 @@ def test_saturation(activation: nn.Module, scale: float, expected: tuple[float, 
     assert low <= found.signals[-1].saturated <= high
 
 
+@pytest.mark.parametrize("mask", [float("-inf"), -1e9, -1e4, torch.finfo(torch.float32).min])
+def test_a_row_with_one_choice_is_not_saturated(mask: float) -> None:
+    above = torch.full((8, 8), mask).triu(1)
+    found = run(Model(lambda self, x: torch.softmax(x + above, -1)), torch.randn(4, 8, 8))
+    assert found.signals[-1].saturated < 0.02
+
+
 # ---------------------------------------------------------------- where the backward starts
 
 
@@ -256,12 +263,13 @@ class Holder:
         lambda y: y,
         lambda y: (y, None),
         lambda y: [{"y": y, "n": 3}],
+        lambda y: (item for item in [y]),
         lambda y: Nested((y, {})),
         Holder,
         lambda y: torch.distributions.Normal(y, 1.0, validate_args=False),
         lambda y: nn.utils.rnn.pack_padded_sequence(y[None], torch.tensor([4]), batch_first=True),
     ],
-    ids=["tensor", "tuple", "list", "dataclass", "object", "distribution", "packed"],
+    ids=["tensor", "tuple", "list", "generator", "dataclass", "object", "distribution", "packed"],
 )
 def test_outputs_of_any_nesting(wrap: Callable[[torch.Tensor], Any]) -> None:
     found = run(Model(lambda self, x: wrap(self.f(x)), f=nn.Linear(6, 3)), torch.randn(4, 6))
