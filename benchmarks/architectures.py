@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.models import generative, other, sequence, vision
+from benchmarks.models import generative, other, recurrent, sequence, vision
 
 Initialiser = Callable[[str, nn.Module], None]
 VOCABULARY = sequence.VOCABULARY
@@ -227,22 +227,22 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     ),
     Architecture(
         "lstm",
-        sequence.LSTMClassifier,
+        recurrent.LSTMClassifier,
         tokens,
         classify,
-        sequence.lstm_init,
+        recurrent.lstm_init,
         small=("fc.weight",),
         squashed=("lstm.weight_*", "hidden.weight"),
     ),
     Architecture(
         "seq2seq",
-        sequence.Seq2Seq,
+        recurrent.Seq2Seq,
         lambda: (*tokens(10), *tokens(8)),
         classify,
         small=("out.weight", "energy.weight"),
         squashed=("encoder.weight_*", "decoder.weight_*", "query.weight", "key.weight"),
     ),
-    Architecture("tcn", sequence.TCN, lambda: (torch.randn(8, 4, 32),), classify, small=("head.weight",)),
+    Architecture("tcn", recurrent.TCN, lambda: (torch.randn(8, 4, 32),), classify, small=("head.weight",)),
     Architecture("lora", sequence.lora_llama, tokens, classify, small=("*.lora_B",)),
     Architecture(
         "unet",
