@@ -1,9 +1,9 @@
 """What can go wrong in initlint itself.
 
-    InitlintError            anything that stops the check; exit status 2
-    ├── ConfigError          pyproject.toml or a command-line value is wrong
-    ├── PackError            a rule pack cannot be loaded
-    └── TargetError          one target cannot be linted; the others go on
+InitlintError            anything that stops the check; exit status 2
+├── ConfigError          pyproject.toml or a command-line value is wrong
+├── PackError            a rule pack cannot be loaded
+└── TargetError          one target cannot be linted; the others go on
 """
 
 from __future__ import annotations

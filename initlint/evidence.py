@@ -172,7 +172,9 @@ class Statistics:
     duplicates: tuple[int, ...] = ()  # per axis: slices that are exact copies of an earlier slice
     constant_slices: tuple[int, ...] = ()  # per axis: slices that are one constant
     sample: tuple[float, ...] = ()  # up to 512 sorted values, drawn evenly over the tensor
-    orthogonality: float | None = None  # how far W·Wᵀ of some rows (columns, if fewer) is from a multiple of I
+    orthogonality: float | None = (
+        None  # how far W·Wᵀ of some rows (columns, if fewer) is from a multiple of I
+    )
     parts: tuple[Statistics, ...] = ()  # equal slices along axis 0 that a fused tensor is made of
 
     @property
@@ -202,7 +204,9 @@ class Use:
     groups), `fan_out` the number of outputs that one input reaches. Axes index the stored tensor.
     """
 
-    role: Literal["matrix", "kernel", "lookup", "recurrent", "gain", "shift", "table", "state", "scalar", "other"]
+    role: Literal[
+        "matrix", "kernel", "lookup", "recurrent", "gain", "shift", "table", "state", "scalar", "other"
+    ]
     operation: str  # "aten.mm", "aten.convolution", …
     module: str  # path of the module in which it is used
     fan_in: int | None = None
@@ -233,7 +237,9 @@ class Scheme:
     """
 
     name: str  # "kaiming_uniform_", "xavier_normal_", "default", "orthogonal_", "normal_", "constant_", …
-    distribution: Literal["uniform", "normal", "truncated", "orthogonal", "constant", "sparse", "identity", "unknown"]
+    distribution: Literal[
+        "uniform", "normal", "truncated", "orthogonal", "constant", "sparse", "identity", "unknown"
+    ]
     std: float
     bound: float | None = None  # largest magnitude that the scheme gives; None when unbounded
     gain: float | None = None
@@ -401,7 +407,9 @@ class Evidence:
     def weights(self) -> tuple[Tensor, ...]:
         """Parameters that the graph uses as matrices or kernels."""
         return tuple(
-            t for t in self.parameters if t.use is not None and t.use.role in ("matrix", "kernel", "recurrent")
+            t
+            for t in self.parameters
+            if t.use is not None and t.use.role in ("matrix", "kernel", "recurrent")
         )
 
     @cached_property

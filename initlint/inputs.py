@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
+from initlint.attempt import runs
 from initlint.errors import ConfigError, TargetError
+from initlint.hints import hints
+from initlint.inference import Found, Fruitless, infer
 
 FORMS = "a tensor, a tuple of positional arguments, a dict of keyword arguments, or a pair (tuple, dict)"
 
@@ -34,28 +38,6 @@ def given(value: object) -> Inputs:
         value = _called(value)
     args, kwargs = _arguments(value)
     return Inputs(args, kwargs, "given", f"{describe(args, kwargs)}, given")
-
-
-def from_shape(text: str, model: nn.Module) -> Inputs:
-    """One tensor of this shape, "2,3,224,224": token ids where the model starts with an embedding.
-
-    Raises ConfigError when the text is no shape.
-    """
-    try:
-        shape = tuple(int(size) for size in text.split(","))
-    except ValueError:
-        raise ConfigError(f"input shape {text!r} is not a list of sizes such as 2,3,224,224") from None
-    if min(shape) < 1:
-        raise ConfigError(f"input shape {text!r} has a size below 1")
-    generator = torch.Generator().manual_seed(0)
-    first = next(
-        (m for m in model.modules() if not any(m.children()) and any(True for _ in m.parameters())), None
-    )
-    if isinstance(first, (nn.Embedding, nn.EmbeddingBag)):
-        value = torch.randint(first.num_embeddings, shape, generator=generator)
-    else:
-        value = torch.randn(shape, generator=generator)
-    return Inputs((value,), {}, "given", f"{describe((value,), {})}, given")
 
 
 def _called(function: Callable[[], object]) -> object:
@@ -90,6 +72,69 @@ def _tensor(value: Any) -> Any:
         case tuple() if type(value) is tuple:
             return tuple(map(_tensor, value))
     return value
+
+
+# ---------------------------------------------------------------- asked of the model
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """No inputs: `reason` says what was tried and how to give them."""
+
+    reason: str
+
+
+def from_shape(text: str, model: nn.Module, *, seed: int = 0) -> Inputs:
+    """A batch of the shape in `text` ("2,3,224,224"), of ids where the model wants whole numbers.
+
+    Raises ConfigError when the text is not a list of sizes.
+    """
+    try:
+        shape = tuple(int(size) for size in text.split(","))
+    except ValueError:
+        raise ConfigError(f"input shape {text!r} is not a list of sizes such as 2,3,224,224") from None
+    if min(shape) < 1:
+        raise ConfigError(f"input shape {text!r} has a size below 1")
+    found = infer(model, seed=seed, shape=shape)
+    if isinstance(found, Found):
+        return Inputs(found.args, found.kwargs, "given", f"{describe(found.args, found.kwargs)}, given")
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return Inputs((values,), {}, "given", f"{describe((values,), {})}, given")
+
+
+def find(
+    model: nn.Module, *, module: ModuleType | None = None, seed: int = 0, budget: float = 10.0
+) -> Inputs | NotFound:
+    """Inputs that nobody gave: `example_inputs` of the target's module, the model's hint, or inferred ones.
+
+    Hints and inferred inputs have run; looking for them takes at most about `budget` seconds.
+    """
+    example = getattr(module, "example_inputs", None)
+    if example is not None:
+        return given(example)
+    refused = []
+    for name, args, kwargs in hints(model, seed):
+        problem = runs(model, args, kwargs, seed=seed)
+        if not problem:
+            return Inputs(args, kwargs, "hint", f"{describe(args, kwargs)}, from the model's {name}")
+        refused.append(f"its {name} ({problem})")
+    found = infer(model, seed=seed, budget=budget)
+    if isinstance(found, Found):
+        return Inputs(found.args, found.kwargs, "inferred", f"{describe(found.args, found.kwargs)}, inferred")
+    return NotFound(_reason(found, refused))
+
+
+def _reason(fruitless: Fruitless, refused: list[str]) -> str:
+    tried = f"no inputs could be inferred in {fruitless.tries} tries"
+    if fruitless.text:
+        tried += f"; the one that came furthest, ({fruitless.text}), ended in {fruitless.error}"
+    hint = f"; not run either: {', '.join(refused)}" if refused else ""
+    return (
+        f"{tried}{hint}; give them with --inputs module:attr, --input-shape, or example_inputs in the module"
+    )
+
+
+# ---------------------------------------------------------------- words
 
 
 def describe(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:

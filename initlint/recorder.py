@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn.modules import module as registration
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from initlint.constructors import Constructors
 from initlint.operators import Operator, learn
 from initlint.sites import Instruction, Role, role
 
@@ -76,7 +77,7 @@ class Module:
 class Tying(NamedTuple):
     """A Parameter that was put into a second place while it was known in a first."""
 
-    parameter: weakref.ref[nn.Parameter]
+    parameter: weakref.ref[torch.Tensor]
     first: tuple[Module, str]
     second: tuple[Module, str]
     line: Instruction | None
@@ -130,10 +131,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.reads: list[tuple[Storage, int]] = []  # values that Python code looked at
         self.modules: dict[int, Module] = {}
         self.ties: list[Tying] = []
-        self._parameters: dict[int, tuple[weakref.ref[nn.Parameter], Module, str]] = {}
+        self._parameters: dict[int, tuple[weakref.ref[torch.Tensor], Module, str]] = {}
         self._constructors: dict[type, CodeType | None] = {}
         self._handles: list[Any] = []
         self._limit = 8192
+        self.unwatched = False  # inside a constructor whose events will be repeated
+        self._shortcuts = Constructors(self)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -146,11 +149,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             registration.register_module_module_registration_hook(self._on_module),
         ]
         super().__enter__()  # type: ignore[no-untyped-call]
+        self._shortcuts.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._shortcuts.__exit__()
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         for handle in self._handles:
             handle.remove()
@@ -310,6 +315,53 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 del self.storages[key]
         self._limit = max(8192, 2 * len(self.storages))
 
+    # ------------------------------------------------------------ constructors of torch.nn
+
+    def alone(self) -> bool:
+        """This recorder is the only mode at work in this thread."""
+        modes = torch._C
+        return (
+            modes._len_torch_dispatch_stack() == 1
+            and modes._len_torch_function_stack() == 0
+            and modes._get_dispatch_stack_at(0) is self
+        )
+
+    def constructor(self, code: CodeType) -> None:
+        """Count frames of this code among the constructors of torch.nn."""
+        _codes.append(code)
+        _roles[id(code)] = "constructor"
+
+    def learn(self, module: nn.Module) -> dict[str, tuple[Event, ...]] | None:
+        """What the constructor that has just run did to the module's own tensors; None if more than that."""
+        found = {}
+        for name, tensor in _own(module):
+            storage = self.storage(tensor)
+            if storage is None or not all(e.default and not e.inputs and e.part is None for e in storage):
+                return None
+            found[name] = tuple(storage)
+        return found
+
+    def repeat(self, module: nn.Module, template: dict[str, tuple[Event, ...]], frame: FrameType) -> None:
+        """Note for this module's tensors what the same constructor, called at `frame`, did to another's."""
+        record = self.modules[id(module)] = Module(module)
+        record.constructed = self._constructed(type(module), frame)
+        lines = () if record.constructed is None else (record.constructed,)
+        order = self.order
+        for name, tensor in _own(module):
+            storage = self.storage(tensor)
+            if storage is None:
+                continue
+            if name in module._parameters:
+                storage.slots = ((record, name),)
+                self._parameters[id(tensor)] = (weakref.ref(tensor), record, name)
+            numel = tensor.numel()
+            for _, operator, _, _, _, _, _, called, inner, _, _ in template.get(name, ()):
+                order += 1
+                storage.append(
+                    _event((order, operator, numel, None, (), (), True, called, inner, None, lines))
+                )
+        self.order = order
+
     # ------------------------------------------------------------ registrations
 
     def registered(self, tensor: torch.Tensor) -> Module | None:
@@ -318,7 +370,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return found[1] if found is not None and found[0]() is tensor else None
 
     def _on_parameter(self, owner: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if parameter is None:
+        if parameter is None or self.unwatched:
             return
         record = self.modules.get(id(owner))
         if record is None or record.reference() is not owner:
@@ -355,7 +407,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """The line outside torch that is constructing the module; None when it was constructed before."""
         if cls not in self._constructors:
             constructor: Any = cls.__init__
-            while hasattr(constructor, "__wrapped__"):
+            while hasattr(constructor, "__wrapped__") and constructor not in self._shortcuts.wrappers:
                 constructor = constructor.__wrapped__
             self._constructors[cls] = getattr(constructor, "__code__", None)
         code = self._constructors[cls]
@@ -383,6 +435,13 @@ def _lines(frame: FrameType | None) -> tuple[Instruction, ...]:
             break
         frame = frame.f_back
     return tuple(lines)
+
+
+def _own(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    for tensors in (module._parameters, module._buffers):
+        for name, tensor in tensors.items():
+            if tensor is not None:
+                yield name, tensor
 
 
 def _release(storage: Storage) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import dis
 import linecache
-from collections.abc import Iterable
 
 from torch import nn
 
@@ -14,8 +13,6 @@ from initlint.sites import Instruction, position
 
 _INITIALISERS = frozenset(name for name in vars(nn.init) if name.endswith("_") and not name.startswith("_"))
 _SPELLED = {"_to_copy": "Tensor.to", "clone": "Tensor.clone", "resize_": "Tensor.resize_"}
-# torch.nn.init's names for what ATen's operators call otherwise.
-_RENAMED = {"from": "a", "to": "b", "value": "val"}
 
 
 def operation(event: Event) -> str:
@@ -39,21 +36,16 @@ def operation(event: Event) -> str:
 
 
 def arguments(event: Event) -> dict[str, float | int | str | bool]:
-    """Scalar arguments: those of the torch.nn.init function, else the operator's own."""
+    """Scalar arguments: those of the torch.nn.init function, else the operator's own; none of defaults."""
     if event.arguments is not None:
         return dict(event.arguments)
-    names: Iterable[str] = event.operator.arguments
-    if event.called is not None:
-        plain = event.called.co_name == "uniform_"
-        names = [_RENAMED.get(name, name) if plain or name == "value" else name for name in names]
-    found = {
+    if event.default:
+        return {}
+    return {
         name: value
-        for name, value in zip(names, event.scalars, strict=False)
+        for name, value in zip(event.operator.arguments, event.scalars, strict=False)
         if isinstance(value, (bool, int, float, str))
     }
-    if event.called is not None and "from" in found:  # kaiming_uniform_ and xavier_uniform_
-        return {"bound": found["to"]}
-    return found
 
 
 def _function(name: str, path: str, qualified: str) -> str | None:

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from initlint.inputs import Inputs
 from initlint.preserve import preserved
+from initlint.variation import mapped, varied
 
 RELATIVE_STEP = 0.1  # of the tensor that moves fastest: visible after one step, far from divergence
 SMALLEST_SIZE = 0.1  # of the typical tensor; a tensor smaller than this does not set the step
@@ -52,7 +53,7 @@ class Trial:
         """Gradients of one fresh batch; raises TrialError when it does not run or one is not finite."""
         self.model.zero_grad(set_to_none=True)
         try:
-            inputs = varied(self.inputs, self.model, self.generator) if self.vary else self.inputs
+            inputs = other(self.inputs, self.model, self.generator) if self.vary else self.inputs
             inputs = _changed(inputs, _own)
             with _NoDropout():
                 output = self.model(*inputs.args, **inputs.kwargs)
@@ -180,17 +181,17 @@ def _own(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _changed(inputs: Inputs, change: Callable[[torch.Tensor], torch.Tensor]) -> Inputs:
-    args = _mapped(inputs.args, change)
-    return Inputs(args, _mapped(dict(inputs.kwargs), change), inputs.source, inputs.text)
+    args = mapped(inputs.args, change)
+    return Inputs(args, mapped(dict(inputs.kwargs), change), inputs.source, inputs.text)
 
 
-def varied(inputs: Inputs, model: nn.Module, generator: torch.Generator) -> Inputs:
+def other(inputs: Inputs, model: nn.Module, generator: torch.Generator) -> Inputs:
     """Other inputs with the same shapes, kinds and values, in another order; masks are kept."""
     names = _argument_names(model)
     args = tuple(
-        _varied(item, names[i] if i < len(names) else "", generator) for i, item in enumerate(inputs.args)
+        varied(item, names[i] if i < len(names) else "", generator) for i, item in enumerate(inputs.args)
     )
-    kwargs = {key: _varied(item, key, generator) for key, item in inputs.kwargs.items()}
+    kwargs = {key: varied(item, key, generator) for key, item in inputs.kwargs.items()}
     return Inputs(args, kwargs, inputs.source, inputs.text)
 
 
@@ -199,25 +200,6 @@ def _argument_names(model: nn.Module) -> list[str]:
         return list(inspect.signature(model.forward).parameters)
     except (TypeError, ValueError):
         return []
-
-
-def _varied(value: Any, name: str, generator: torch.Generator) -> Any:
-    if "mask" in name.lower():
-        return value
-    if isinstance(value, Mapping):
-        return type(value)({key: _varied(item, str(key), generator) for key, item in value.items()})  # type: ignore[call-arg]
-    return _mapped(value, lambda tensor: _reordered(tensor, generator))
-
-
-def _reordered(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    if tensor.dtype == torch.bool or tensor.layout != torch.strided or tensor.numel() < 2:
-        return tensor
-    flat = tensor.detach().reshape(-1)
-    if tensor.is_floating_point() and tensor.dim() > 1 and bool((flat == flat[0]).all()):
-        noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-        return tensor + noise.to(tensor)  # a dummy input of ones or zeros
-    order = torch.randperm(flat.numel(), generator=generator)
-    return flat[order.to(flat.device)].reshape(tensor.shape)
 
 
 def random_objective(output: Any, generator: torch.Generator) -> torch.Tensor:
@@ -249,18 +231,3 @@ def outputs(value: Any) -> Iterator[torch.Tensor]:
             return
         case _ if hasattr(value, "__dict__") and not isinstance(value, nn.Module):
             yield from outputs({k: v for k, v in vars(value).items() if isinstance(v, torch.Tensor)})
-
-
-def _mapped(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """The same nest of plain containers with every tensor changed."""
-    match value:
-        case torch.Tensor():
-            return change(value)
-        case list():
-            return [_mapped(item, change) for item in value]
-        case tuple():
-            items = [_mapped(item, change) for item in value]
-            return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-        case dict():
-            return {key: _mapped(item, change) for key, item in value.items()}
-    return value
