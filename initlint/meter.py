@@ -240,8 +240,9 @@ class Meter:
                 self._late.append((weakref.ref(tensor), tensor._version, reading))
         self._waiting.clear()
 
-    def _arrived(self, reading: Reading, gradient: torch.Tensor) -> None:
-        if not self.deaf and readable(gradient):
+    def _arrived(self, reading: Reading, gradient: torch.Tensor | None) -> None:
+        # A custom Function may hand None on.
+        if not self.deaf and gradient is not None and readable(gradient):
             with unseen():
                 reading.backward = scale(gradient)
 

@@ -368,6 +368,24 @@ def test_a_custom_function_does_not_hide_its_output() -> None:
     assert signal(run(model, torch.randn(4, 6)), "relu").backward is not None
 
 
+def test_a_custom_function_may_stop_the_gradient() -> None:
+    class Stop(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+            return None
+
+    def forward(self: Any, x: torch.Tensor) -> Any:
+        return self.g(x) + Stop.apply(self.f(x))  # type: ignore[no-untyped-call]
+
+    found = run(Model(forward, f=nn.Linear(6, 3), g=nn.Linear(6, 3)), torch.randn(4, 6)).gradients
+    assert found["f.weight"].scale is None or found["f.weight"].scale.rms == 0
+    assert found["g.weight"].scale is not None
+
+
 def test_half_precision_gradients_that_underflow_are_counted() -> None:
     model: Any = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 3))
     nn.init.constant_(model[1].weight, 1e-4)
