@@ -24,7 +24,8 @@ from initlint.nametests import name_tests
 from initlint.provenance import Reading
 from initlint.recorder import Recorder
 from initlint.sites import Positions, outside, package
-from initlint.structure import Build, hidden, module_records, ties, unregistered
+from initlint.structure import Build, hidden, module_records, unregistered
+from initlint.tying import ties
 
 Factory = Callable[[], nn.Module]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import linecache
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,6 +21,7 @@ from torch import nn
 from initlint.evidence import NameTest
 from initlint.finding import Site
 from initlint.sites import outside, package
+from initlint.source import syntax
 
 Names = Literal["tensors", "modules", "children"]
 Test = Callable[[str], bool]
@@ -178,18 +178,8 @@ def _asks_for_names(code: CodeType) -> bool:
 
 
 def _source(code: CodeType) -> _Function | None:
-    lines = linecache.getlines(code.co_filename)[code.co_firstlineno - 1 :]
-    try:
-        block = inspect.getblock(lines)
-        margin = len(block[0]) - len(block[0].lstrip())
-        tree = ast.parse("".join(line[margin:] if line[:margin].isspace() else line for line in block))
-    except (SyntaxError, IndexError, IndentationError):
-        return None
-    ast.increment_lineno(tree, code.co_firstlineno - 1)
-    for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            return _Function(code, node)
-    return None
+    tree = syntax(code)
+    return _Function(code, tree) if tree is not None else None
 
 
 def _initialises(tree: ast.AST) -> bool:

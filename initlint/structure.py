@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import inspect
-import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import CellType, CodeType, FunctionType, MethodType
+from types import CellType, FunctionType, MethodType
 from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from initlint.evidence import ModuleRecord, Tie, Unregistered
+from initlint.evidence import ModuleRecord, Unregistered
 from initlint.finding import Site
 from initlint.recorder import Recorder
-from initlint.sites import Positions, outside, package
+from initlint.resets import definition, may_have_run, reset_method
+from initlint.sites import Positions, package
+from initlint.source import container
 
-RESETS = ("reset_parameters", "init_weights", "_init_weights", "_reset_parameters", "initialize_weights")
 _SKIPPED = frozenset(vars(nn.Module())) | {"__dict__"}
 _LIMIT = 20_000  # objects looked at in one model's attributes
 _DEEP = 6  # containers inside containers
@@ -69,24 +68,24 @@ def _record(build: Build, module: nn.Module, paths: tuple[str, ...]) -> ModuleRe
     cls: Any = type(module)
     made, put = build.line(module)
     reset = reset_method(cls)
-    code = getattr(reset, "__code__", None)
     return ModuleRecord(
         paths=paths,
         class_name=cls.__name__,
         qualified_class=f"{cls.__module__}.{cls.__qualname__}",
-        package=_class_package(cls),
+        package=class_package(cls),
         construction=made,
         registration=put,
         children=tuple(module._modules),
         settings=_settings(module),
         has_reset=reset is not None,
-        reset_called=code is not None and (id(code) in build.codes or not _certain(code)),
-        reset_site=_code_site(code) if code is not None else None,
+        reset_called=reset is not None and (id(reset) in build.codes or may_have_run(cls, reset)),
+        reset_site=definition(reset) if reset is not None else None,
     )
 
 
 @functools.lru_cache(maxsize=4096)
-def _class_package(cls: type) -> str | None:
+def class_package(cls: type) -> str | None:
+    """The installed package that defines a class; None for the user's own."""
     name = cls.__module__.partition(".")[0]
     if name == "torch":
         return "torch"
@@ -105,54 +104,6 @@ def _settings(module: nn.Module) -> dict[str, float | int | str | bool]:
     if "bias" in module._parameters:
         settings["bias"] = module._parameters["bias"] is not None
     return settings
-
-
-@functools.lru_cache(maxsize=4096)
-def reset_method(cls: type) -> FunctionType | None:
-    """The class's own initialising method, if it is defined outside torch."""
-    for base in cls.__mro__:
-        for name in RESETS:
-            found = inspect.unwrap(base.__dict__[name]) if name in base.__dict__ else None
-            if isinstance(found, FunctionType) and outside(found.__code__.co_filename):
-                return found
-    return None
-
-
-def _code_site(code: CodeType) -> Site:
-    return Site(code.co_filename, code.co_firstlineno, code.co_name, package(code.co_filename))
-
-
-_certainty: dict[int, tuple[bool, CodeType]] = {}
-
-
-def _certain(code: CodeType) -> bool:
-    """A run of this code would have been seen: it writes or makes a tensor whatever the circumstances."""
-    if id(code) not in _certainty:
-        _certainty[id(code)] = (_writes_always(code), code)
-    return _certainty[id(code)][0]
-
-
-def _writes_always(code: CodeType) -> bool:
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(code))).body[0]
-    except (OSError, TypeError, SyntaxError, IndexError):
-        return False
-    return isinstance(tree, ast.FunctionDef) and any(
-        isinstance(part, ast.Call)
-        and isinstance(part.func, ast.Attribute)
-        and part.func.attr.endswith("_")
-        and not part.func.attr.startswith("_")
-        for statement in _unconditional(tree.body)
-        for part in ast.walk(statement)
-    )
-
-
-def _unconditional(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    for statement in body:
-        if isinstance(statement, (ast.Expr, ast.Assign, ast.AugAssign, ast.Return)):
-            yield statement
-        elif isinstance(statement, ast.With):
-            yield from _unconditional(statement.body)
 
 
 # ---------------------------------------------------------------- what is not registered
@@ -251,7 +202,7 @@ def _is_holder(value: object) -> bool:
     if not hasattr(value, "__dict__") or isinstance(value, type) or inspect.ismodule(value):
         return False
     cls: Any = type(value)
-    return _class_package(cls) not in ("torch", "python") and cls.__module__ != "builtins"
+    return class_package(cls) not in ("torch", "python") and cls.__module__ != "builtins"
 
 
 def unregistered(
@@ -261,6 +212,7 @@ def unregistered(
     if not found:
         return ()
     memory = {_memory(tensor) for tensor in build.tensors.values()}
+    owners = dict(build.modules)
     records = []
     for item in found:
         value = item.value
@@ -276,6 +228,10 @@ def unregistered(
                 continue  # a view of a registered tensor, kept at hand
             kind = "parameter" if isinstance(value, nn.Parameter) or value.requires_grad else "buffer"
             names, tensors, site = (item.path,), [value], sites.get(id(value))
+        owner: Any = type(owners[item.owner])
+        if item.container in ("list", "dict", "tuple"):
+            attribute = item.path.removeprefix(item.owner).lstrip(".").partition(".")[0]
+            site = container(owner, attribute) or site
         records.append(
             Unregistered(
                 kind=kind,
@@ -285,9 +241,17 @@ def unregistered(
                 parameters=names,
                 elements=sum(_numel(t) for t in tensors),
                 site=site,
+                persistent_state=any(_overrides(owner, name) for name in _KEEPING),
             )
         )
     return tuple(records)
+
+
+_KEEPING = ("_apply", "_save_to_state_dict", "get_extra_state", "state_dict")
+
+
+def _overrides(cls: type, method: str) -> bool:
+    return getattr(cls, method) is not getattr(nn.Module, method)
 
 
 def _numel(tensor: torch.Tensor) -> int:
@@ -299,94 +263,3 @@ def _memory(tensor: torch.Tensor) -> object:
         return tensor.untyped_storage()._cdata
     except (NotImplementedError, RuntimeError, ValueError):  # sparse, some subclasses, lazy
         return id(tensor)
-
-
-# ---------------------------------------------------------------- one object under several names
-
-
-def ties(build: Build, allocations: Mapping[str, Site | None]) -> tuple[Tie, ...]:
-    """Parameters with several names, and two parameters that once were, or are declared to be, one."""
-    names: dict[int, list[str]] = {}
-    for path, module in build.modules:
-        for local, parameter in module._parameters.items():
-            if parameter is not None:
-                names.setdefault(id(parameter), []).append(f"{path}.{local}" if path else local)
-    by_name = {name: key for key, group in names.items() for name in group}
-    found = [
-        Tie(tuple(group), False, "constructor", _tying_line(build, group))
-        for group in names.values()
-        if len(group) > 1
-    ]
-    for tie in (*_declared(build, by_name), *_lost(build, by_name, allocations)):
-        if not any(set(tie.names) <= set(other.names) for other in found):
-            found.append(tie)
-    return tuple(found)
-
-
-def _places(build: Build) -> dict[int, list[str]]:
-    places: dict[int, list[str]] = {}
-    for path, module in build.modules:
-        places.setdefault(id(module), []).append(path)
-    return places
-
-
-def _tying_line(build: Build, group: list[str]) -> Site | None:
-    parameter = build.model.get_parameter(group[0])
-    lines = [tying.line for tying in build.recorder.ties if tying.parameter() is parameter and tying.line]
-    return build.positions.site(lines[-1]) if lines else None
-
-
-def _lost(build: Build, by_name: Mapping[str, int], allocations: Mapping[str, Site | None]) -> Iterator[Tie]:
-    """Two places that once held the same Parameter and hold two now."""
-    if not build.recorder.ties:
-        return
-    places = _places(build)
-    for tying in build.recorder.ties:
-        names = []
-        for record, name in (tying.first, tying.second):
-            module = record.reference()
-            paths = places.get(id(module), []) if module is not None else []
-            names.append(next((n for p in paths if (n := f"{p}.{name}".lstrip(".")) in by_name), None))
-        first, second = names
-        if first is None or second is None or by_name[first] == by_name[second]:
-            continue
-        broke = allocations.get(second) or allocations.get(first)
-        tied = build.positions.site(tying.line) if tying.line else None
-        yield Tie((first, second), True, "constructor", broke, f"tied at {tied}" if tied else "")
-
-
-def _declared(build: Build, by_name: Mapping[str, int]) -> Iterator[Tie]:
-    for path, module in build.modules:
-        prefix = f"{path}." if path else ""
-        for target, source in _declarations(module):
-            first, second = prefix + source, prefix + target
-            if first in by_name and second in by_name and by_name[first] != by_name[second]:
-                site = _declaration_site(type(module))
-                yield Tie((first, second), True, "_tied_weights_keys", site)
-
-
-def _declarations(module: nn.Module) -> Iterator[tuple[str, str]]:
-    """(target, source) pairs that a class declares as tied and its configuration does not untie."""
-    declared = getattr(module, "all_tied_weights_keys", None)
-    if declared is None:
-        declared = getattr(type(module), "_tied_weights_keys", None)
-        config = getattr(module, "config", None)
-        if config is not None and getattr(config, "tie_word_embeddings", True) is False:
-            return
-    if isinstance(declared, Mapping):
-        yield from ((str(target), str(source)) for target, source in declared.items())
-    elif isinstance(declared, (list, tuple)) and len(declared) > 1:
-        yield from ((str(name), str(declared[0])) for name in declared[1:])
-
-
-def _declaration_site(cls: type) -> Site | None:
-    for base in cls.__mro__:
-        if "_tied_weights_keys" in base.__dict__:
-            try:
-                lines, first = inspect.getsourcelines(base)
-                file = inspect.getfile(base)
-            except (OSError, TypeError):
-                return None
-            offset = next((i for i, text in enumerate(lines) if "_tied_weights_keys" in text), 0)
-            return Site(file, first + offset, base.__name__, package(file))
-    return None

@@ -1,0 +1,100 @@
+"""Syntax trees of single functions, read from the files they were defined in."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import linecache
+from collections.abc import Iterator
+from types import CodeType, FunctionType
+from typing import Any
+
+from initlint.finding import Site
+from initlint.sites import outside, package
+
+_CONTAINERS = (
+    ast.List,
+    ast.Dict,
+    ast.Tuple,
+    ast.Set,
+    ast.ListComp,
+    ast.DictComp,
+    ast.SetComp,
+    ast.GeneratorExp,
+)
+_MAKERS = frozenset({"list", "dict", "tuple", "set", "OrderedDict", "defaultdict", "deque"})
+
+
+def body(code: CodeType) -> tuple[ast.stmt, ...]:
+    """Statements of a function that stand under no condition and in no loop, lines as in its file."""
+    tree = syntax(code)
+    return tuple(_unconditional(tree.body)) if tree is not None else ()
+
+
+def syntax(code: CodeType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    """A function's syntax tree, lines as in its file; None if its source cannot be read."""
+    lines = linecache.getlines(code.co_filename)[code.co_firstlineno - 1 :]
+    try:
+        block = inspect.getblock(lines)
+        margin = len(block[0]) - len(block[0].lstrip())
+        tree = ast.parse("".join(line[margin:] if line[:margin].isspace() else line for line in block))
+    except (SyntaxError, IndexError):
+        return None
+    ast.increment_lineno(tree, code.co_firstlineno - 1)
+    return next((n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))), None)
+
+
+def _unconditional(statements: list[ast.stmt]) -> Iterator[ast.stmt]:
+    for statement in statements:
+        if isinstance(statement, (ast.Expr, ast.Assign, ast.AugAssign, ast.Return)):
+            yield statement
+        elif isinstance(statement, ast.With):
+            yield from _unconditional(statement.body)
+
+
+@functools.lru_cache(maxsize=4096)
+def container(cls: type, attribute: str) -> Site | None:
+    """The line at which a class makes the list, tuple or dict that it keeps as `self.attribute`."""
+    for code in _methods(cls):
+        if attribute not in code.co_names:
+            continue
+        tree = syntax(code)
+        for node in ast.walk(tree) if tree is not None else ():
+            if isinstance(node, ast.Assign) and any(_is_own(target, attribute) for target in node.targets):
+                made = _made(cls, code, node.value)
+                if made is not None:
+                    return made
+    return None
+
+
+def _methods(cls: type) -> Iterator[CodeType]:
+    for base in cls.__mro__:
+        for value in vars(base).values():
+            if isinstance(value, FunctionType) and outside(value.__code__.co_filename):
+                yield value.__code__
+
+
+def _is_own(node: ast.expr, attribute: str) -> bool:
+    return (
+        isinstance(node, ast.Attribute)
+        and node.attr == attribute
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "self"
+    )
+
+
+def _made(cls: type, code: CodeType, value: ast.expr) -> Site | None:
+    """The line of a container's making, also when a method of the class returns it."""
+    if isinstance(value, _CONTAINERS) or (
+        isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id in _MAKERS
+    ):
+        return Site(code.co_filename, value.lineno, code.co_name, package(code.co_filename))
+    match value:
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="self"), attr=method)):
+            function: Any = getattr(cls, method, None)
+            inner = getattr(inspect.unwrap(function), "__code__", code)
+            for statement in body(inner) if inner is not code else ():
+                if isinstance(statement, ast.Return) and isinstance(statement.value, _CONTAINERS):
+                    return _made(cls, inner, statement.value)
+    return None
