@@ -1,0 +1,107 @@
+"""Finds inputs on which a model runs: a first guess, then repairs of the call that came furthest.
+
+A call that fails tells which operator objected to what, and each argument leaves its mark on the tensors
+made from it; so a repair changes the argument that was at fault. The search is best first: by how many
+operators ran before the failure, then by how likely the repair is.
+"""
+
+from __future__ import annotations
+
+import heapq
+import inspect
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any
+
+import torch
+from torch import nn
+
+from initlint.arguments import Call, Maker
+from initlint.attempt import Failure, Success, attempt
+from initlint.guess import first_guess
+from initlint.repair import Repair
+
+MOST_TRIES = 120
+MOST_PROPOSALS = 12  # of one failure
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Arguments on which the model ran, and how many tries that took."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fruitless:
+    """No call ran: what was tried, and what the one that came furthest raised."""
+
+    tries: int
+    text: str
+    error: str
+
+
+def infer(
+    model: nn.Module, *, seed: int = 0, budget: float = 10.0, shape: tuple[int, ...] | None = None
+) -> Found | Fruitless:
+    """Search for inputs for at most `budget` seconds of tries; the model stays as it is.
+
+    With `shape` the first tensor has it and keeps it.
+    """
+    parameters = _parameters(model)
+    maker = Maker(_dtype(model), _device(model), seed)
+    end = time.monotonic() + budget
+    order = count()
+    first = first_guess(model, parameters)
+    first = _shaped(first, shape) if shape else first
+    queue: list[tuple[int, int, int, Call]] = [(0, 0, next(order), first)]
+    seen = {first}
+    furthest = (-1, "", "")
+    tries = 0
+    while queue and tries < MOST_TRIES and (tries == 0 or time.monotonic() < end):
+        _, depth, _, call = heapq.heappop(queue)
+        tries += 1
+        outcome = attempt(model, call, parameters, maker)
+        if isinstance(outcome, Success):
+            args, kwargs, _ = maker.arguments(call, parameters)
+            return Found(args, kwargs, tries)
+        if outcome.calls > furthest[0]:
+            furthest = (outcome.calls, call.text(), _told(outcome))
+        proposals = Repair(model, parameters, call, outcome).proposals()
+        for rank, proposal in zip(range(MOST_PROPOSALS), proposals, strict=False):
+            proposal = _shaped(proposal, shape) if shape else proposal
+            if proposal not in seen:
+                seen.add(proposal)
+                heapq.heappush(queue, (-outcome.calls, depth + rank, next(order), proposal))
+    return Fruitless(tries, *furthest[1:])
+
+
+def _shaped(call: Call, shape: tuple[int, ...]) -> Call:
+    """With the first tensor in this shape."""
+    path, spec = next(call.leaves(), (None, None))
+    return call.put(path, replace(spec, shape=shape)) if path and spec else call
+
+
+def _parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(model.forward).parameters
+    except (TypeError, ValueError):  # a forward written in C++
+        return {"input": inspect.Parameter("input", inspect.Parameter.POSITIONAL_ONLY)}
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    kinds = [p.dtype for p in model.parameters() if p.is_floating_point() and p.dtype.itemsize > 1]
+    return kinds[0] if kinds else torch.get_default_dtype()
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def _told(failure: Failure) -> str:
+    first = (str(failure.error).strip().splitlines() or [""])[0]
+    return f"{type(failure.error).__name__}: {first}"

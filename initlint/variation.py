@@ -1,0 +1,46 @@
+"""Other values of the same kind: what a second batch of given inputs may look like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+
+def varied(value: Any, name: str, generator: torch.Generator) -> Any:
+    """The value with the tensors in it reordered at random; masks, by name or kind, are kept."""
+    if "mask" in name.lower():
+        return value
+    if isinstance(value, dict):
+        return {key: varied(item, str(key), generator) for key, item in value.items()}
+    return mapped(value, lambda tensor: reordered(tensor, generator))
+
+
+def reordered(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """The same values in another order; a dummy of ones or zeros gets noise."""
+    if tensor.dtype == torch.bool or tensor.layout != torch.strided or tensor.numel() < 2:
+        return tensor
+    flat = tensor.detach().reshape(-1)
+    if tensor.is_floating_point() and tensor.dim() > 1 and bool((flat == flat[0]).all()):
+        noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+        return tensor.detach() + noise.to(tensor)
+    order = torch.randperm(flat.numel(), generator=generator)
+    return flat[order.to(flat.device)].reshape(tensor.shape)
+
+
+def mapped(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The same nest of plain containers with every tensor changed."""
+    match value:
+        case torch.Tensor():
+            return change(value)
+        case list():
+            return [mapped(item, change) for item in value]
+        case tuple():
+            items = [mapped(item, change) for item in value]
+            return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+        case dict():
+            return {key: mapped(item, change) for key, item in value.items()}
+        case Mapping():
+            return type(value)({key: mapped(item, change) for key, item in value.items()})  # type: ignore[call-arg]
+    return value
