@@ -200,7 +200,7 @@ def _fixed(*shape: int, **how: Any) -> Callable[[nn.Module], Spec]:
 def _history(model: nn.Module) -> int:
     """Time steps of the past: the context and the longest lag behind it."""
     lags = said(model, "lags_sequence") or [0]
-    return int(number(model, "context_length", "prediction_length", default=LENGTH)) + max(lags)
+    return int(number(model, "context_length", "prediction_length", default=LENGTH) + max(lags))
 
 
 def _series(step: str, *features: str) -> Callable[[nn.Module], Spec]:
