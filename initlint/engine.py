@@ -19,7 +19,7 @@ from initlint.construct import Construction, construct, rebuild
 from initlint.errors import TargetError
 from initlint.evidence import Confirmation, Evidence, Rebuild, Signal, Statistics, Tensor
 from initlint.finding import Finding
-from initlint.inputs import Inputs
+from initlint.inputs import Inputs, NotFound
 from initlint.probe import Probe, probe
 from initlint.report import Failure, ModelSummary, NotRun, TargetReport
 from initlint.rule import NEEDS, Need, Rule
@@ -179,16 +179,19 @@ def _inputs(
     if any(map(is_lazy, gathered.tensors.values())):
         gathered.missing["probe"] = "no probe: lazy parameters have no values before the first forward"
         return None
+    meta = next((name for name, tensor in gathered.tensors.items() if tensor.is_meta), None)
+    if meta is not None:
+        raise TargetError("probe", "RuntimeError", f"{meta} is on the meta device and has no values")
     model = gathered.construction.model
     if inputs is not None:
         return probe_inputs.given(inputs())
     if settings.input_shape is not None:
-        return probe_inputs.from_shape(settings.input_shape, model)
-    example = getattr(module(), "example_inputs", None)
-    if example is not None:
-        return probe_inputs.given(example)
-    gathered.missing["probe"] = "no probe: no inputs were given (--inputs, --input-shape, example_inputs)"
-    return None
+        return probe_inputs.from_shape(settings.input_shape, model, seed=settings.seed)
+    found = probe_inputs.find(model, module=module(), seed=settings.seed)
+    if isinstance(found, NotFound):
+        gathered.missing["probe"] = f"no probe: {found.reason}"
+        return None
+    return found
 
 
 def _run_probe(gathered: Gathered, loss: Loss | None, settings: Settings) -> None:
