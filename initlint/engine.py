@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import ModuleType
@@ -297,9 +297,10 @@ def _with_signals(evidence: Evidence, run: Probe, analysis: Usage, model: nn.Mod
     leaves = {id(leaf.tensor) for leaf in run.leaves}
     reached = {item.path for item in hidden(model) if leaves & {id(tensor) for tensor in item.tensors}}
     took_part = {use.module for use in analysis.uses.values()}
+    sources = _sources({signal.node for signal in run.signals}, analysis)
     return replace(
         evidence,
-        signals=tuple(_annotated(signal, run, analysis) for signal in run.signals),
+        signals=tuple(_annotated(signal, run, analysis, sources) for signal in run.signals),
         logits=tuple(replace(logit, weights=_readout(logit.node, analysis)) for logit in run.logits),
         modules=tuple(
             replace(
@@ -314,7 +315,16 @@ def _with_signals(evidence: Evidence, run: Probe, analysis: Usage, model: nn.Mod
     )
 
 
-def _annotated(signal: Signal, run: Probe, analysis: Usage) -> Signal:
+def _sources(measured: Container[str], analysis: Usage) -> Mapping[str, tuple[str, ...]]:
+    """For each node, the nearest measured ones whose values flow into it."""
+    found: dict[str, tuple[str, ...]] = {}
+    for node, facts in analysis.nodes.items():
+        near = ((p,) if p in measured else found.get(p, ()) for p in facts.flowing)
+        found[node] = tuple(dict.fromkeys(name for names in near for name in names))
+    return found
+
+
+def _annotated(signal: Signal, run: Probe, analysis: Usage, sources: Mapping[str, tuple[str, ...]]) -> Signal:
     facts = analysis.nodes.get(signal.node)
     if facts is None:
         return signal
@@ -325,6 +335,7 @@ def _annotated(signal: Signal, run: Probe, analysis: Usage) -> Signal:
         depth=facts.depth,
         kind=signal.kind if signal.kind == "output" else facts.kind,
         weights=facts.weights or signal.weights,
+        sources=sources[signal.node],
         residual=facts.residual,
         branch_ratio=branch / stream if facts.residual and stream > 0 else None,
     )

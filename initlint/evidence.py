@@ -282,6 +282,8 @@ class Signal:
     forward: Scale
     backward: Scale | None = None
     weights: tuple[str, ...] = ()  # parameters consumed directly
+    sources: tuple[str, ...] = ()  # nodes of the nearest signals whose values flow into this one
+    input_rms: float | None = None  # a product with a weight: rms of the data that it multiplies
     units: int = 0  # channels or features of the output
     dead_units: int = 0  # units that were zero for every observation
     observations: int = 0  # values seen per unit (batch × positions)

@@ -43,6 +43,7 @@ class Reading:
     figures: Figures
     saturated: float = 0.0
     operands: tuple[float, float] | None = None  # rms of the two tensors that an addition adds
+    input_rms: float | None = None  # rms of the data that a weight is multiplied with
     weights: tuple[str, ...] = ()
     backward: Scale | None = None
 
@@ -59,6 +60,7 @@ class Meter:
         self._depends: dict[fx.Node, bool] = {}
         self._sums: dict[fx.Node, tuple[float, float] | None] = {}
         self._operands: tuple[float, float] | None = None
+        self._factor: float | None = None
         self._waiting: list[tuple[torch.Tensor, Reading]] = []
         self._late: list[tuple[weakref.ref[torch.Tensor], int, Reading]] = []
         self._handles: list[Any] = []
@@ -82,8 +84,12 @@ class Meter:
         """Set the hooks of the last outputs, which have their grad_fn by now; read what is overwritten."""
         if self._waiting or self._late:
             self._listen()
-        self._operands = None
-        if _operation(func) in vocabulary.ADDITIONS and self._is_sum(args):
+        self._operands = self._factor = None
+        operation = _operation(func)
+        if operation in vocabulary.CONTRACTIONS:
+            with unseen():
+                self._factor = self._data_rms(operation, args, nodes)
+        elif operation in vocabulary.ADDITIONS and self._is_sum(args):
             with unseen():
                 self._operands = self._rms(nodes[0], args[0]), self._rms(nodes[1], args[1])
 
@@ -107,7 +113,7 @@ class Meter:
             found = figures(first, units, batch, masks=kind == "add", rectified=rectified)
             reading = self._enter(node, operation, kind, first, found)
             reading.saturated = _saturated(operation, func, args, first)
-        reading.operands = self._operands
+        reading.operands, reading.input_rms = self._operands, self._factor
         if (
             first.requires_grad
             or not torch.is_grad_enabled()
@@ -143,6 +149,12 @@ class Meter:
         return len(args) > 1 and all(
             isinstance(a, torch.Tensor) and a.dim() > 1 and readable(a) for a in args[:2]
         )
+
+    def _data_rms(self, operation: str, args: Sequence[Any], nodes: Sequence[Any]) -> float | None:
+        """Rms of the one factor of a product that is data; None where both or none are."""
+        places = [p for p in vocabulary.PRODUCTS.get(operation, (0, 1)) if p < len(nodes)]
+        data = [p for p in places if self._dependent(nodes[p]) and readable(args[p])]
+        return self._rms(nodes[data[0]], args[data[0]]) if len(data) == 1 else None
 
     def _rms(self, node: Any, tensor: torch.Tensor) -> float:
         source = _source(node)

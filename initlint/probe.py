@@ -373,6 +373,7 @@ def _signal(reading: Reading, parameters: Mapping[str, nn.Parameter]) -> Signal:
         forward=figures.scale,
         backward=reading.backward,
         weights=tuple(name for name in reading.weights if name in parameters),
+        input_rms=reading.input_rms,
         units=figures.units,
         dead_units=figures.dead_units,
         observations=figures.observations,

@@ -45,6 +45,7 @@ class NodeFacts:
     branch: str | None = None
     stream: str | None = None
     branch_first: bool = False  # the branch is the first operand of the addition
+    flowing: tuple[str, ...] = ()  # nodes whose values flow into it
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ def _facts(seen: Consumption, facts: Flow, i: int) -> NodeFacts:
         branch=seen.nodes[branch].name if branch is not None else None,
         stream=seen.nodes[stream].name if stream is not None else None,
         branch_first=branch is not None and seen.flowing[i][:1] == (branch,),
+        flowing=tuple(seen.nodes[p].name for p in seen.flowing[i]),
     )
 
 
