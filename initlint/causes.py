@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from initlint.evidence import Evidence
-from initlint.finding import SEVERITIES, Finding
+from initlint.finding import SEVERITIES, Finding, Suggestion
 from initlint.rule import Relation, Rule, subjects
 
 
@@ -50,8 +50,15 @@ def _folded(group: list[Finding]) -> Finding:
         first,
         related=tuple(names),
         locations=tuple(dict.fromkeys(place for finding in group for place in finding.locations)),
+        suggestion=_joined([finding.suggestion for finding in group]),
         consequences=tuple(fold(c for finding in group for c in finding.consequences)),
     )
+
+
+def _joined(suggestions: Sequence[Suggestion | None]) -> Suggestion | None:
+    """The code of all; none unless there is one for each."""
+    codes = dict.fromkeys(suggestion.code for suggestion in suggestions if suggestion is not None)
+    return Suggestion("\n".join(codes)) if None not in suggestions else None
 
 
 def _with_consequences(finding: Finding, consequences: list[Finding]) -> Finding:

@@ -21,6 +21,7 @@ from initlint.evidence import Confirmation, Evidence, Rebuild, Signal, Statistic
 from initlint.finding import Finding
 from initlint.inputs import Inputs, NotFound
 from initlint.probe import Probe, probe
+from initlint.proof import proven
 from initlint.report import Failure, ModelSummary, NotRun, TargetReport
 from initlint.rule import NEEDS, Need, Rule
 from initlint.scheme import schemes
@@ -30,6 +31,8 @@ from initlint.trace import Trace, symbolic
 from initlint.usage import Usage, usage
 
 Loss = Callable[..., torch.Tensor]
+
+MOST_SECONDS = 20.0  # of a first probe for which a second look at remedies is worth its time
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,9 @@ def examine(
     with clock.stage("rules"):
         evidence = _join(gathered, settings)
         findings, not_run = _judge(rules, evidence, gathered.missing)
+    if gathered.error is None and clock.seconds.get("probe", 0.0) < MOST_SECONDS:
+        with clock.stage("remedies"):
+            findings = _proven(findings, rules, gathered, loss, settings)
     return TargetReport(
         target=name,
         status="error" if gathered.error else "ok",
@@ -121,6 +127,35 @@ def examine(
         tensors=evidence.tensors,
         rules_run=len(rules) - len(not_run),
     )
+
+
+def _proven(
+    findings: tuple[Finding, ...],
+    rules: Sequence[Rule],
+    gathered: Gathered,
+    loss: Callable[[], Loss] | None,
+    settings: Settings,
+) -> tuple[Finding, ...]:
+    """The findings, with the suggestions that a second look at the remedied model confirms."""
+    offering = {finding.rule for finding in findings if finding.suggestion is not None}
+    judges = [rule for rule in rules if rule.name in offering]
+    fed = gathered.inputs
+
+    def look() -> tuple[Finding, ...]:
+        second = _gather(
+            gathered.construction,
+            frozenset[Need]().union(*(rule.needs for rule in judges)),
+            Clock(),
+            (lambda: (fed.args, fed.kwargs)) if fed else None,
+            loss,
+            lambda: None,
+            settings if fed else replace(settings, probe=False),
+        )
+        if second.error is not None:
+            return findings
+        return _judge(judges, _join(second, settings), second.missing)[0]
+
+    return proven(findings, gathered.construction.model, look, seed=settings.seed)
 
 
 def _gather(

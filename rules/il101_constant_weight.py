@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Evidence, Example, Finding, Rule
+from initlint.remedy import redraw
 
 if TYPE_CHECKING:
     import torch
@@ -82,4 +83,5 @@ class ConstantWeight(Rule):
                     measured={"value": figures.mean, "std": 0.0, "equal units": settled.stuck_units},
                     expected={"std": "above 0"},
                     help="draw the weight from a distribution, for example nn.init.kaiming_uniform_",
+                    suggestion=redraw(weight),
                 )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Evidence, Example, Finding, Rule
+from initlint.remedy import redraw
 
 if TYPE_CHECKING:
     import torch
@@ -98,4 +99,5 @@ class DeadZeroInit(Rule):
                     measured={"value": figures.mean, "gradient": 0.0},
                     expected={"gradient": "above 0"},
                     help="draw this weight, or the zero weight it is multiplied with, from a distribution",
+                    suggestion=redraw(weight),
                 )
