@@ -1,0 +1,143 @@
+"""IL206 biased-mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Rule, Tensor, theory
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def rand_instead_of_randn() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Projection(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.rand(32, 16) * 0.1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.weight
+
+    return Projection()
+
+
+def uniform_from_zero() -> nn.Module:
+    from torch import nn
+
+    hidden = nn.Linear(32, 64)
+    nn.init.uniform_(hidden.weight, 0, 0.1)
+    return nn.Sequential(hidden, nn.ReLU(), nn.Linear(64, 4))
+
+
+def centred_uniform() -> nn.Module:
+    from torch import nn
+
+    model = nn.Linear(32, 64)
+    nn.init.uniform_(model.weight, -0.1, 0.1)
+    return model
+
+
+def small_shift() -> nn.Module:
+    from torch import nn
+
+    model = nn.Linear(32, 64)
+    nn.init.normal_(model.weight, mean=0.002, std=0.1)
+    return model
+
+
+def positive_position_table() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Positions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Parameter(torch.rand(1, 16, 32))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.table
+
+    return Positions()
+
+
+def batch() -> torch.Tensor:
+    import torch
+
+    return torch.randn(16, 32, generator=torch.Generator().manual_seed(0))
+
+
+def sequences() -> torch.Tensor:
+    import torch
+
+    return torch.randn(4, 16, 32, generator=torch.Generator().manual_seed(0))
+
+
+class BiasedMean(Rule):
+    """A weight matrix drawn around a value that is not zero.
+
+    The common value makes every unit add up its inputs in the same way: the layer computes their sum,
+    scaled, and what tells its units apart is small beside that.
+
+    Draw around zero: torch.randn or nn.init.uniform_(w, -b, b) in place of torch.rand or
+    nn.init.uniform_(w, 0, b).
+
+    References:
+        Bai & Yin, Annals of Probability 21, 1993: an m x n matrix of independent values of standard
+        deviation s around zero stretches no vector more than s(√m + √n), which the mean µ, a matrix of
+        one direction and of norm |µ|√(mn), has to exceed to lead.
+    """
+
+    code = "IL206"
+    name = "biased-mean"
+    severity = "warning"
+    needs = frozenset({"provenance", "statistics", "graph"})
+    lead: float = 1.0  #: norm of the mean over the norm of all that is random in the weight
+    explained_by = {"overwritten-init": "same", "uninitialized-memory": "same"}
+    examples = (
+        Example(rand_instead_of_randn, finds=("weight",), inputs=batch),
+        Example(uniform_from_zero, finds=("0.weight",), inputs=batch),
+        Example(centred_uniform, inputs=batch),
+        Example(small_shift, inputs=batch),
+        Example(positive_position_table, inputs=sequences),
+    )
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for weight in model.weights:
+            figures, size = weight.statistics, _size(weight)
+            if figures is None or size is None or figures.constant or not _random(weight):
+                continue
+            rows, columns = size
+            common = abs(figures.mean) * math.sqrt(rows * columns)
+            random = figures.std * (math.sqrt(rows) + math.sqrt(columns))
+            if common > self.lead * random and theory.biased(figures.mean, figures.std, figures.count):
+                yield self.finding(
+                    weight,
+                    f"mean {figures.mean:.3g} at a standard deviation of {figures.std:.3g}: the sum of the "
+                    f"inputs is multiplied by up to {common:.3g}, everything else by at most {random:.3g}",
+                    help="draw the weight around zero",
+                    measured={"mean": figures.mean},
+                    expected={"mean": 0.0},
+                )
+
+
+def _size(weight: Tensor) -> tuple[int, int] | None:
+    """Inputs and outputs of one matrix of the weight; None if it is no matrix."""
+    use = weight.use
+    if use is None or not use.fan_in:
+        return None
+    stack = math.prod(weight.shape[axis] for axis in use.stacked) * use.groups
+    outputs = weight.elements // max(use.fan_in * stack, 1)
+    return (use.fan_in, outputs) if use.fan_in > 1 and outputs > 0 else None
+
+
+def _random(weight: Tensor) -> bool:
+    """Its values were drawn, not computed or loaded."""
+    writes = (*weight.provenance.writes, *weight.provenance.origins)
+    return any(w.kind == "random" for w in writes) and not any(w.pretrained for w in writes)
