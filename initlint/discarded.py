@@ -87,9 +87,9 @@ class _Search:
         if any(not event.default and not event.operator.empty for event in current):
             return None
         write = self.reading.write(storage, index)
-        lines = current[0].lines
-        if lines and self.reading.site(lines[0]).package != write.site.package:
-            return None  # a library's head gave way to the user's own
+        old, new = storage[0].lines, current[0].lines
+        if old and new and old[0][0] is not new[0][0]:
+            return None  # another function gave the layer's place to a new one, as for a new task
         record = self.reading.recorder.registered(now)
         if record is not None and any(record is owner for owner, _ in storage.slots):
             return LostWrite(write, "detached", name, "the parameter was given other memory afterwards")

@@ -1,0 +1,129 @@
+"""IL302 discarded-write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Rule
+from initlint.story import said, way
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def written_under_weight_norm() -> nn.Module:
+    from torch import nn
+    from torch.nn.utils.parametrizations import weight_norm
+
+    layer = nn.Conv1d(4, 8, 3)
+    weight_norm(layer)
+    nn.init.normal_(layer.weight, std=0.01)
+    return nn.Sequential(layer, nn.ReLU())
+
+
+def clone_written() -> nn.Module:
+    from torch import nn
+
+    model = nn.Linear(4, 8)
+    nn.init.orthogonal_(model.weight.clone())
+    return model
+
+
+def rows_picked_by_a_list() -> nn.Module:
+    from torch import nn
+
+    model = nn.Embedding(8, 4)
+    model.weight.data[[0, 1]].zero_()
+    return model
+
+
+def layer_replaced_after_init() -> nn.Module:
+    from torch import nn
+
+    class Classifier(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(8, 4)
+            nn.init.zeros_(self.head.weight)
+            self.head = nn.Linear(8, 2)
+
+    return Classifier()
+
+
+def written_before_weight_norm() -> nn.Module:
+    from torch import nn
+    from torch.nn.utils.parametrizations import weight_norm
+
+    layer = nn.Conv1d(4, 8, 3)
+    nn.init.normal_(layer.weight, std=0.01)
+    return nn.Sequential(weight_norm(layer), nn.ReLU())
+
+
+def temporary_copied_back() -> nn.Module:
+    import torch
+    from torch import nn
+
+    model = nn.Linear(4, 8)
+    with torch.no_grad():
+        model.weight.copy_(nn.init.orthogonal_(torch.empty(4, 8)).T.clone())
+    return model
+
+
+def head_replaced_for_a_new_task() -> nn.Module:
+    from torch import nn
+
+    class Classifier(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(8, 4)
+            nn.init.zeros_(self.head.weight)
+
+    model = Classifier()
+    model.head = nn.Linear(8, 2)
+    return model
+
+
+class DiscardedWrite(Rule):
+    """An initialisation that changed nothing in the finished model.
+
+    The write went to a temporary (a clone, rows picked by a list, a weight that a parametrization
+    recomputes at every use) or to a layer that was replaced afterwards. The parameter keeps what it held
+    before, without a word.
+
+    Write to the parameter itself: before weight_norm or spectral_norm is applied, through a slice instead
+    of a list of rows, and after the last replacement of the layer.
+    """
+
+    code = "IL302"
+    name = "discarded-write"
+    severity = "error"
+    needs = frozenset({"provenance"})
+    examples = (
+        Example(written_under_weight_norm, finds=("0",)),
+        Example(clone_written, finds=("weight",)),
+        Example(rows_picked_by_a_list, finds=("weight",)),
+        Example(layer_replaced_after_init, finds=("head.weight",)),
+        Example(written_before_weight_norm),
+        Example(temporary_copied_back),
+        Example(head_replaced_for_a_new_task),
+    )
+
+    _remedies = {
+        "parametrized": "initialise the layer before the parametrization is applied",
+        "temporary": "write to the parameter itself, under torch.no_grad()",
+        "replaced": "initialise after the last assignment to this name",
+        "detached": "write after the last assignment to .data",
+        "wrong-object": "hand the function the object that it tests for",
+    }
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for lost in model.lost_writes:
+            yield self.finding(
+                lost,
+                f"what {said(lost.write)} wrote is in no parameter of the model: {lost.detail}",
+                measured={"surviving writes": 0},
+                expected={"surviving writes": 1},
+                help=self._remedies[lost.reason],
+                locations=way(lost.write),
+            )
