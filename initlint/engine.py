@@ -20,6 +20,7 @@ from initlint.errors import TargetError
 from initlint.evidence import Confirmation, Evidence, Rebuild, Signal, Statistics, Tensor
 from initlint.finding import Finding
 from initlint.inputs import Inputs, NotFound
+from initlint.padding import padding
 from initlint.probe import Probe, probe
 from initlint.proof import proven
 from initlint.report import Failure, ModelSummary, NotRun, TargetReport
@@ -302,6 +303,7 @@ def _join(gathered: Gathered, settings: Settings) -> Evidence:
                 unread=figures if isinstance(figures, str) else None,
                 provenance=construction.provenance[name],
                 statistics=known,
+                padding=padding(tensor, owner, use) if known is not None else None,
                 use=use,
                 schemes=schemes(known, shape, use) if known is not None else (),
                 gradient=gradients.get(name),

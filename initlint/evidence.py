@@ -193,6 +193,14 @@ class Statistics:
         return self.count > 0 and self.nans == 0 and self.infs == 0 and self.minimum == self.maximum
 
 
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """The row of a lookup table that stands for no entry."""
+
+    row: int
+    largest: float  # largest magnitude in it
+
+
 # ---------------------------------------------------------------- trace: how it is used
 
 
@@ -226,6 +234,7 @@ class Use:
     depth: int = 0  # weights on the longest path from the input up to and including this one
     node: str = ""  # name of the consuming graph node, key into Evidence.signals
     uses: int = 1  # times it is consumed in one forward
+    padding: int | None = None  # row that a lookup treats as no entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +353,7 @@ class Tensor:
     unread: str | None = None  # why there are no statistics
     provenance: Provenance = Provenance()
     statistics: Statistics | None = None
+    padding: Padding | None = None  # of a lookup table with a padding index
     use: Use | None = None
     schemes: tuple[Scheme, ...] = ()
     gradient: Gradient | None = None
@@ -373,6 +383,25 @@ class Tensor:
     def site(self) -> Site | None:
         """The user's line that caused the values."""
         return self.provenance.site
+
+    @property
+    def drawn(self) -> bool:
+        """The values come from a random generator, some of them at least; loaded values do not count.
+
+        Where the recorder could not see (NumPy, a pointer), a distribution that fits them tells.
+        """
+        for write in reversed(self.provenance.writes):
+            if write.pretrained:
+                return False
+            if write.kind == "random":
+                return True
+            if write.kind == "constant" and write.elements >= self.elements:
+                return False
+        if any(origin.kind == "random" for origin in self.provenance.origins):
+            return True
+        unseen = not self.provenance.writes or self.provenance.writes[-1].kind in ("copy", "unknown")
+        fits = self.scheme is not None and self.scheme.distribution not in ("constant", "identity", "unknown")
+        return unseen and fits
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from initlint import vocabulary
+from initlint.carry import argument
 from initlint.consume import consume
 from initlint.consumption import Consumption, Meeting, Stored
 from initlint.declared import declared_use, declared_uses
@@ -198,7 +199,13 @@ def _one_use(seen: Consumption, facts: Flow, tensor: Stored, meeting: Meeting) -
         reaches_output=facts.reaches_output[i] or not flows,
         depth=facts.depth[i],
         node=node.name,
+        padding=_padding(node) if role == "lookup" else None,
     )
+
+
+def _padding(node: Any) -> int | None:
+    row = argument(node, "padding_idx")
+    return row if isinstance(row, int) and row >= 0 else None
 
 
 _PRODUCT = ("fan_in", "fan_out", "contracted", "outputs", "stacked", "groups", "transposed")

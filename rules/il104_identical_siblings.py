@@ -1,0 +1,190 @@
+"""IL104 identical-siblings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Location, Rule
+from initlint.evidence import Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def cloned_encoder_layers() -> nn.Module:
+    from torch import nn
+
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    return nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
+
+
+def seeded_in_every_layer() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Dense(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            generator = torch.Generator().manual_seed(0)
+            self.weight = nn.Parameter(torch.randn(8, 8, generator=generator) / 8**0.5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.weight
+
+    return nn.Sequential(Dense(), nn.ReLU(), Dense())
+
+
+def repeated_expert() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Experts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(8, 8).repeat(4, 1, 1) / 8**0.5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.einsum("bi,eio->beo", x, self.weight)
+
+    return Experts()
+
+
+def drawn_again_after_cloning() -> nn.Module:
+    from torch import nn
+
+    model = cloned_encoder_layers()
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)
+    return model
+
+
+def frozen_target_network() -> nn.Module:
+    import copy
+
+    from torch import nn
+
+    model = nn.ModuleList([nn.Linear(8, 8), nn.Linear(8, 8)])
+    model[1] = copy.deepcopy(model[0]).requires_grad_(False)
+    return model
+
+
+def same_table_in_every_layer() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Scan(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.decay = nn.Parameter(torch.arange(1.0, 17).repeat(8, 1).log())
+            self.project = nn.Linear(16, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.project(x @ self.decay)
+            return y
+
+    return nn.Sequential(Scan(), Scan())
+
+
+class IdenticalSiblings(Rule):
+    """Random values that are the same, bit for bit, in several parameters or in several slices of one.
+
+    Layers, heads or experts that start as copies start as one: what random values are drawn for, that
+    every unit looks at its input in its own way, is lost, and under equal inputs the copies stay equal.
+
+    Draw each parameter anew after cloning a module (nn.TransformerEncoder clones its layer), take one
+    generator for all layers instead of seeding one in each, and draw a stack slice by slice.
+
+    References:
+        torch.nn.TransformerEncoder, note: all layers are initialised with the same parameters; it is
+        recommended to initialise the layers by hand after creating them.
+    """
+
+    code = "IL104"
+    name = "identical-siblings"
+    severity = "warning"
+    needs = frozenset({"statistics"})
+    explained_by = {"broken-tying": "same"}
+    examples = (
+        Example(cloned_encoder_layers, finds=("layers.0.linear1.weight", "layers.2.linear1.weight")),
+        Example(seeded_in_every_layer, finds=("0.weight", "2.weight")),
+        Example(repeated_expert, finds=("weight",)),
+        Example(drawn_again_after_cloning),
+        Example(frozen_target_network),
+        Example(same_table_in_every_layer),
+    )
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        probed = any(p.gradient is not None and p.gradient.scale is not None for p in model.parameters)
+        groups: dict[str, list[Tensor]] = {}
+        for parameter in model.parameters:
+            figures, gradient = parameter.statistics, parameter.gradient
+            learns = not probed or (gradient is not None and gradient.scale is not None)
+            if figures is None or figures.constant or not parameter.requires_grad or not parameter.drawn:
+                continue
+            yield from self._slices(parameter)
+            if learns and len(parameter.shape) > 1:  # equal biases alone leave the layers apart
+                groups.setdefault(figures.digest, []).append(parameter)
+        for group in groups.values():
+            if len(group) > 1:
+                yield self._siblings(group)
+
+    def _siblings(self, group: Sequence[Tensor]) -> Finding:
+        first, *others = group
+        copied = any(p.provenance.copied_from for p in group)
+        numbered = len({re.sub(r"\d+", "", p.name) for p in group}) < len(group)
+        last = others[0].provenance.last_write
+        how = f", made by {last.operation}" if copied and last and not last.default else ""
+        return self.finding(
+            first,
+            f"{len(group)} parameters hold the same random values{how}: {_listed(group)}",
+            measured={"identical": len(group)},
+            expected={"identical": 1},
+            help="initialise the copies again, each with values of its own"
+            if copied
+            else "draw all of them from one generator, without seeding it in between",
+            severity=None if numbered or not copied else "note",  # a copy under another name is meant to be one
+            related=[p.name for p in others],
+            locations=_story(group),
+        )
+
+    def _slices(self, weight: Tensor) -> Iterator[Finding]:
+        figures, use = weight.statistics, weight.use
+        assert figures is not None
+        stacked = use.stacked if use is not None else (0,) if len(weight.shape) == 3 else ()
+        for axis in stacked:
+            if axis >= len(figures.duplicates):
+                continue
+            copies = figures.duplicates[axis] - max(figures.constant_slices[axis] - 1, 0)
+            if copies > 0:
+                yield self.finding(
+                    weight,
+                    f"{copies} of {weight.shape[axis]} slices along axis {axis} repeat the random values "
+                    "of another",
+                    measured={"identical": copies + 1},
+                    expected={"identical": 1},
+                    help="draw every slice of the stack on its own",
+                    locations=_story([weight]),
+                )
+
+
+def _listed(group: Sequence[Tensor]) -> str:
+    names = [p.name for p in group]
+    return ", ".join(names) if len(names) < 4 else f"{names[0]}, {names[1]}, … {names[-1]}"
+
+
+def _story(group: Sequence[Tensor]) -> Iterator[Location]:
+    """The lines that drew or copied the values, and those that called them."""
+    seen = set()
+    for parameter in group:
+        origin = parameter.provenance
+        places = [(origin.construction, "constructed here")]
+        for write in (*origin.writes[-1:], *origin.origins):
+            places += [(site, f"{write.operation} here") for site in (write.site, *write.callers)]
+        for site, what in places:
+            if site is not None and site not in seen and site.package is None:
+                seen.add(site)
+                yield Location(site, what)
