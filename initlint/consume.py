@@ -133,7 +133,7 @@ def _meet(seen: Consumption, i: int, operands: list[Operand]) -> None:
             continue
         role = _role(name, place, carried)
         for tensor, layout in carried.layouts.items():
-            seen.meetings.append(Meeting(tensor, i, role, partner, axes.labelled(layout)))
+            seen.meetings.append(Meeting(tensor, i, role, partner, axes.labelled(layout), source=p))
             if seen.stored[tensor].parameter:
                 seen.weights[i] += (tensor,)
                 if role in ("lookup", "recurrent"):

@@ -54,6 +54,7 @@ class Meeting:
     labelled: int = 0  # dimensions along which the tensor varies
     facts: Mapping[str, Any] = field(default_factory=dict)  # fans and axes of a product
     cuts: tuple[int, ...] = ()  # where along its output axis the tensor was sliced before
+    source: int | None = None  # the node that brings the tensor there
 
 
 @dataclass(slots=True)

@@ -235,6 +235,7 @@ class Use:
     node: str = ""  # name of the consuming graph node, key into Evidence.signals
     uses: int = 1  # times it is consumed in one forward
     padding: int | None = None  # row that a lookup treats as no entry
+    offset: float | None = 0.0  # number added before use, as in 1 + gain; None when changed otherwise
 
 
 @dataclass(frozen=True, slots=True)

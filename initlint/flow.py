@@ -50,6 +50,7 @@ class Flow:
     reaches_output: list[bool]  # leaves the model without another weight
     residual: dict[int, tuple[int, int]]  # residual additions: branch and stream
     ends: set[int]  # last weights of residual branches, with the gains and scales behind them
+    gains: set[int]  # products with the gain of a normalisation that divides only afterwards
 
 
 def flow(seen: Consumption) -> Flow:
@@ -68,6 +69,7 @@ def flow(seen: Consumption) -> Flow:
         reaches_output=[False] * count,
         residual={},
         ends=set(),
+        gains=set(),
     )
     _along(seen, facts)
     _against(seen, facts)
@@ -170,6 +172,10 @@ def _combine(
         return
     for x, other in (flowing, flowing[::-1]):
         base, gate = facts.base[x], facts.base[other]
+        if name in vocabulary.DIVISIONS and _is_gained(seen, facts, moments, x, other):
+            facts.norm[i], facts.base[i] = True, i
+            facts.gains.add(x)
+            return
         if other in moments and moments[other][0] == base and x not in moments:
             if name in vocabulary.ADDITIONS and not moments[other][1]:
                 facts.base[i] = base
@@ -188,6 +194,19 @@ def _combine(
             gated = "gelu" if function == "sigmoid" and _quick(seen, gate) else GATED[function]
             facts.activation[i], facts.base[i], inner[i] = gated, i, base
             return
+
+
+def _is_gained(
+    seen: Consumption, facts: Flow, moments: dict[int, tuple[int, bool]], product: int, deviation: int
+) -> bool:
+    """`product` is gain · (x - mean), which the deviation of x is to divide."""
+    factors = seen.flowing[product]
+    return (
+        seen.names[product] in vocabulary.MULTIPLICATIONS
+        and len(factors) == 1
+        and len(seen.nodes[product].all_input_nodes) == 2
+        and moments.get(deviation) == (facts.base[factors[0]], True)
+    )
 
 
 def _quick(seen: Consumption, gate: int) -> bool:

@@ -8,7 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.nn.parameter import is_lazy
 
 from initlint import vocabulary
@@ -200,7 +200,30 @@ def _one_use(seen: Consumption, facts: Flow, tensor: Stored, meeting: Meeting) -
         depth=facts.depth[i],
         node=node.name,
         padding=_padding(node) if role == "lookup" else None,
+        offset=_offset(seen, meeting.source) if role == "gain" and meeting.source is not None else 0.0,
     )
+
+
+def _offset(seen: Consumption, i: int) -> float | None:
+    """The number that was added to a stored tensor on its way to node `i`; None when more was done to it."""
+    total = 0.0
+    while (node := seen.nodes[i]).op == "call_function":
+        name, sources = seen.names[i], [value for value in node.args if isinstance(value, fx.Node)]
+        if len(sources) != 1:
+            return None
+        if name in ("aten.add", "aten.sub", "aten.rsub"):
+            number = next((value for value in node.args if isinstance(value, (int, float))), None)
+            if number is None or name == "aten.rsub":
+                return None
+            total += number if name == "aten.add" else -number
+        elif name not in _MOVES:
+            return None
+        i = seen.position[sources[0]]
+    return total
+
+
+#: Operators that leave values as they are.
+_MOVES = vocabulary.RESHAPES | {"aten._to_copy", "aten.to", "aten.clone", "aten.detach", "aten.contiguous"}
 
 
 def _padding(node: Any) -> int | None:
@@ -219,6 +242,8 @@ def _role(facts: Flow, tensor: Stored, meeting: Meeting) -> Any:
     "shift", what varies along several as a "table".
     """
     role = meeting.role
+    if role == "multiply" and meeting.node in facts.gains:
+        role = "gain" if meeting.labelled else "scale"
     if role == "multiply" and meeting.partner is not None and facts.norm[facts.base[meeting.partner]]:
         role = "gain" if meeting.labelled else "scale"
     if role in ("multiply", "scale"):

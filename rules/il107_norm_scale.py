@@ -1,0 +1,139 @@
+"""IL107 norm-scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import hypot
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Rule
+from initlint.evidence import Tensor, Use
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def drawn_around_zero() -> nn.Module:
+    from torch import nn
+
+    norm = nn.LayerNorm(16)
+    nn.init.normal_(norm.weight, std=0.02)
+    return nn.Sequential(nn.Linear(8, 16), norm, nn.Linear(16, 4))
+
+
+def ones_added_to_one() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class RMSNorm(nn.Module):
+        def __init__(self, initial: float) -> None:
+            super().__init__()
+            self.gain = nn.Parameter(torch.full((16,), initial))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * (1 + self.gain)
+
+    return nn.Sequential(nn.Linear(8, 16), RMSNorm(1.0), nn.Linear(16, 4))
+
+
+def zeros_added_to_one() -> nn.Module:
+    from torch import nn
+
+    model = ones_added_to_one()
+    nn.init.zeros_(model.get_parameter("1.gain"))
+    return model
+
+
+def drawn_around_one() -> nn.Module:
+    from torch import nn
+
+    norm = nn.BatchNorm1d(16)
+    nn.init.normal_(norm.weight, 1.0, 0.02)
+    return nn.Sequential(nn.Linear(8, 16), norm, nn.ReLU(), nn.Linear(16, 4))
+
+
+def zero_at_the_end_of_a_branch() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.branch = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.LayerNorm(8))
+            nn.init.zeros_(self.branch[3].weight)  # type: ignore[arg-type]
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            branch: torch.Tensor = self.branch(x)
+            return x + branch
+
+    return Residual()
+
+
+def batch() -> torch.Tensor:
+    import torch
+
+    return torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
+
+
+class NormScale(Rule):
+    """A normalisation whose gain does not start near one.
+
+    Behind a normalisation the gain alone decides the scale of the signal. A gain drawn around zero
+    shrinks every channel by its own factor and turns about half of the signs; a gain of one in a layer that
+    multiplies by 1 + gain doubles the signal at every layer.
+
+    Set the gain to one, or to zero where the layer adds one to it. A gain of zero is right at the end of
+    a residual branch only.
+
+    References:
+        Ioffe and Szegedy, Batch Normalization, 2015, section 3; Ba, Kiros, Hinton, Layer Normalization,
+        2016: the gain starts at one. Goyal et al., Accurate, Large Minibatch SGD, 2017, section 5.1: zero
+        at the end of a residual block. Radford et al., DCGAN, 2016: N(1, 0.02).
+    """
+
+    code = "IL107"
+    name = "norm-scale"
+    severity = "warning"
+    needs = frozenset({"statistics", "graph"})
+    examples = (
+        Example(drawn_around_zero, finds=("1.weight",), inputs=batch),
+        Example(ones_added_to_one, finds=("1.gain",), inputs=batch),
+        Example(zeros_added_to_one, inputs=batch),
+        Example(drawn_around_one, inputs=batch),
+        Example(zero_at_the_end_of_a_branch, inputs=batch),
+    )
+
+    #: Root mean square distance of the gains from one: N(1, 0.02) has 0.02, a uniform draw from (0, 1) 0.58.
+    distance: float = 0.5
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for gain in model.parameters:
+            figures, use = gain.statistics, gain.use
+            if figures is None or use is None or use.role != "gain" or use.offset is None:
+                continue
+            mean = figures.mean + use.offset
+            if not hypot(mean - 1, figures.std) > self.distance:
+                continue
+            if _chosen(gain, use, mean) if figures.constant else not gain.drawn:
+                continue
+            last = gain.provenance.last_write
+            wrote = f", written by {last.operation}" if last is not None and not last.default else ""
+            added = f" + {use.offset:g}" if use.offset else ""
+            yield self.finding(
+                gain,
+                f"the gain{added} of the normalisation has mean {mean:.3g} and std {figures.std:.3g}{wrote}",
+                measured={"mean": mean, "std": figures.std},
+                expected={"mean": 1.0, "std": 0.0},
+                help=f"set it to {1 - use.offset:g}",
+            )
+
+
+def _chosen(gain: Tensor, use: Use, mean: float) -> bool:
+    """Constant gains with a purpose: small at the end of a branch or of the model, large before a softmax."""
+    if any(write.pretrained for write in gain.provenance.writes):
+        return True
+    if mean < 1:
+        return use.ends_residual or use.reaches_output
+    norm = use.offset != 0 or "norm" in gain.owner_class.lower()
+    return use.activation == "softmax" or not norm
