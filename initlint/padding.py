@@ -10,7 +10,7 @@ LOOKUPS = ("Embedding", "EmbeddingBag")
 
 
 def padding(tensor: torch.Tensor, owner: ModuleRecord | None, use: Use | None) -> Padding | None:
-    """The padding row, told by the lookup itself or by the `padding_idx` of the module that holds the table."""
+    """The padding row, told by the lookup itself or by `padding_idx` of the module that holds the table."""
     if tensor.dim() != 2 or tensor.is_meta or tensor.layout is not torch.strided:
         return None
     looked_up = use is not None and (use.role == "lookup" or use.lookup_too)

@@ -146,7 +146,9 @@ class IdenticalSiblings(Rule):
             help="initialise the copies again, each with values of its own"
             if copied
             else "draw all of them from one generator, without seeding it in between",
-            severity=None if numbered or not copied else "note",  # a copy under another name is meant to be one
+            severity=None
+            if numbered or not copied
+            else "note",  # a copy under another name is meant to be one
             related=[p.name for p in others],
             locations=_story(group),
         )

@@ -54,7 +54,6 @@ def drawn_around_one() -> nn.Module:
 
 
 def zero_at_the_end_of_a_branch() -> nn.Module:
-    import torch
     from torch import nn
 
     class Residual(nn.Module):
