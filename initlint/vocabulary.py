@@ -157,7 +157,7 @@ NORMS: dict[str, tuple[int, int | None, int | None]] = {
     "aten.batch_norm_elemt": (0, 1, 2),
     "aten.instance_norm": (0, 1, 2),
     "aten.group_norm": (0, 2, 3),
-    "aten.native_group_norm": (0, 2, 3),
+    "aten.native_group_norm": (0, 1, 2),
     "aten.rms_norm": (0, 2, None),
     "aten._fused_rms_norm": (0, 2, None),
 }
