@@ -20,11 +20,12 @@ from initlint.discarded import lost_writes
 from initlint.errors import TargetError
 from initlint.evidence import LostWrite, ModuleRecord, NameTest, Provenance, Rebuild, Tie, Unregistered
 from initlint.finding import Site
+from initlint.hiding import hidden, unregistered
 from initlint.nametests import name_tests
 from initlint.provenance import Reading
 from initlint.recorder import Recorder
 from initlint.sites import Positions, outside, package
-from initlint.structure import Build, hidden, module_records, unregistered
+from initlint.structure import Build, module_records
 from initlint.tying import ties
 
 Factory = Callable[[], nn.Module]
@@ -105,7 +106,7 @@ def _read(
         name_tests=name_tests(modules, tensors, reading.writers(), reading.written(tensors))
         if recorded
         else (),
-        unregistered=unregistered(seen, found, reading.made_at(strays)),
+        unregistered=unregistered(seen, found, reading.strays(strays)),
         ties=tied,
         build_site=_definition(build),
         seconds={"import": imported, "construct": built + time.perf_counter() - start},

@@ -19,6 +19,7 @@ from initlint.construct import Construction, construct, rebuild
 from initlint.errors import TargetError
 from initlint.evidence import Confirmation, Evidence, Rebuild, Signal, Statistics, Tensor
 from initlint.finding import Finding
+from initlint.hiding import hidden, reached
 from initlint.inputs import Inputs, NotFound
 from initlint.padding import padding
 from initlint.probe import Probe, probe
@@ -27,7 +28,6 @@ from initlint.report import Failure, ModelSummary, NotRun, TargetReport
 from initlint.rule import NEEDS, Need, Rule
 from initlint.scheme import schemes
 from initlint.statistics import read
-from initlint.structure import hidden
 from initlint.trace import Trace, symbolic
 from initlint.usage import Usage, usage
 
@@ -331,8 +331,7 @@ def _join(gathered: Gathered, settings: Settings) -> Evidence:
 
 def _with_signals(evidence: Evidence, run: Probe, analysis: Usage, model: nn.Module) -> Evidence:
     """What the probe measured, with what the graph says about it."""
-    leaves = {id(leaf.tensor) for leaf in run.leaves}
-    reached = {item.path for item in hidden(model) if leaves & {id(tensor) for tensor in item.tensors}}
+    taking_part = reached(hidden(model), run.leaves)
     took_part = {use.module for use in analysis.uses.values()}
     sources = _sources({signal.node for signal in run.signals}, analysis)
     return replace(
@@ -347,7 +346,7 @@ def _with_signals(evidence: Evidence, run: Probe, analysis: Usage, model: nn.Mod
             )
             for module in evidence.modules
         ),
-        unregistered=tuple(replace(item, reached=item.path in reached) for item in evidence.unregistered),
+        unregistered=tuple(replace(item, reached=item.path in taking_part) for item in evidence.unregistered),
         created_in_forward=run.created,
     )
 

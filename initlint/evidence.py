@@ -119,12 +119,50 @@ class Unregistered:
     kind: Literal["module", "parameter", "buffer"]
     path: str  # attribute path: "mlps.0", "waggrs.rel.w"
     owner: str  # path of the module that holds it
-    container: str  # "list", "dict", "tuple", "attribute", "closure", "forward"
+    container: str  # "list", "dict", "tuple", "attribute", "object", "class", "closure", "global", "forward"
     parameters: tuple[str, ...] = ()  # tensors hidden with it
     elements: int = 0
-    site: Site | None = None  # where it was put there, else where it was made
+    trainable: bool = False  # some of its tensors require a gradient
+    random: bool = False  # some of its values were drawn
+    scalar: bool = False  # a tensor without axes
+    moved: bool = False  # its owner's code brings it to the device of the inputs
+    site: Site | None = None  # where its container is made, else where it was put there, else made
+    assigned: Site | None = None  # where its owner puts it in its place
+    made: Site | None = None  # where it, or the first of its tensors, was made
     reached: bool | None = None  # took part in the probe
     persistent_state: bool = False  # the model moves or saves it itself
+
+    @property
+    def held(self) -> str:
+        """What holds it, in words."""
+        return {
+            "list": "a plain list",
+            "dict": "a plain dict",
+            "tuple": "a tuple",
+            "attribute": "a plain attribute",
+            "object": "an object that is no module",
+            "class": "the class, not the instance,",
+            "closure": "a closure",
+            "global": "a global variable",
+        }.get(self.container, self.container)
+
+    @property
+    def remedy(self) -> str:
+        """What registers it, for a module or parameter."""
+        kind = {"module": "Module", "parameter": "Parameter"}.get(self.kind, "Buffer")
+        if self.container in ("list", "tuple"):
+            return f"nn.{kind}List in place of the {self.container}"
+        if self.container == "dict":
+            return f"nn.{kind}Dict in place of the dict"
+        if self.kind == "parameter" and self.container == "attribute":
+            return "assign an nn.Parameter that already has its final values, dtype and device"
+        return f"assign the {self.kind} to an attribute of the module"
+
+    @property
+    def places(self) -> tuple[tuple[Site, str], ...]:
+        """Further lines of its story, with what happened there."""
+        told = ((self.assigned, "assigned here"), (self.made, "made here"))
+        return tuple((site, what) for site, what in told if site is not None and site != self.site)
 
 
 @dataclass(frozen=True, slots=True)

@@ -404,6 +404,7 @@ def _created(recorder: Recorder) -> Iterator[Unregistered]:
             container="forward",
             parameters=tuple(made.name for made in parts),
             elements=sum(made.tensor.numel() for made in parts),
+            trainable=any(made.tensor.requires_grad for made in parts),
             site=first.site,
             reached=any(id(made.tensor) in reached for made in parts),
         )
@@ -411,4 +412,13 @@ def _created(recorder: Recorder) -> Iterator[Unregistered]:
         if id(leaf.tensor) not in recorder.made:
             owner, count = leaf.node.meta["module"], leaf.tensor.numel()
             flows = id(leaf.tensor) in reached
-            yield Unregistered("parameter", leaf.node.name, owner, "forward", (), count, leaf.site, flows)
+            yield Unregistered(
+                kind="parameter",
+                path=leaf.node.name,
+                owner=owner,
+                container="forward",
+                elements=count,
+                trainable=True,
+                site=leaf.site,
+                reached=flows,
+            )

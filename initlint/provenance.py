@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import CodeType
+from typing import NamedTuple
 
 import torch
 
@@ -20,6 +21,13 @@ _LOADERS = frozenset(
 )
 _ORIGINS = 8  # temporaries named behind one write
 Names = Mapping[tuple[int, int], str]
+
+
+class Strays(NamedTuple):
+    """Facts about tensors outside the model, by id: where they were made, and which hold drawn values."""
+
+    made: Mapping[int, Site]
+    random: frozenset[int]
 
 
 class Reading:
@@ -56,14 +64,18 @@ class Reading:
         """Something that happened to the tensor's memory was seen."""
         return bool(self.recorder.storage(tensor))
 
-    def made_at(self, tensors: Iterable[torch.Tensor]) -> dict[int, Site]:
-        """Where tensors were made, by id."""
-        sites = {}
+    def strays(self, tensors: Iterable[torch.Tensor]) -> Strays:
+        """What is known of tensors that the model does not register."""
+        made, drawn = {}, set()
         for tensor in tensors:
             storage = self.recorder.storage(tensor)
-            if storage and storage[0].lines:
-                sites[id(tensor)] = self.positions.site(storage[0].lines[0])
-        return sites
+            if not storage:
+                continue
+            if storage[0].lines:
+                made[id(tensor)] = self.positions.site(storage[0].lines[0])
+            if any(self.dataflow.kind(storage, index) == "random" for index in range(len(storage))):
+                drawn.add(id(tensor))
+        return Strays(made, frozenset(drawn))
 
     def provenances(
         self, tensors: Mapping[str, torch.Tensor], constructions: Mapping[str, Site | None]

@@ -8,7 +8,7 @@ import inspect
 import linecache
 from collections.abc import Iterator
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, TypeGuard
 
 from initlint.finding import Site
 from initlint.sites import outside, package
@@ -68,6 +68,61 @@ def container(cls: type, attribute: str) -> Site | None:
     return None
 
 
+@functools.lru_cache(maxsize=4096)
+def assignment(cls: type, attribute: str) -> Site | None:
+    """The line at which a class puts something into `self.attribute`, also by setattr or in its own body."""
+    for code in _methods(cls):
+        tree = syntax(code) if attribute in (*code.co_names, *code.co_consts) else None
+        for node in ast.walk(tree) if tree is not None else ():
+            if _assigns(node, attribute):
+                return Site(code.co_filename, node.lineno, code.co_name, package(code.co_filename))
+    return None
+
+
+def _assigns(node: ast.AST, attribute: str) -> TypeGuard[ast.stmt | ast.expr]:
+    match node:
+        case ast.Assign():
+            return any(_is_own(part, attribute) for target in node.targets for part in ast.walk(target))
+        case ast.AnnAssign(value=ast.expr()):
+            return _is_own(node.target, attribute)
+        case ast.Call(func=ast.Name(id="setattr") | ast.Attribute(attr="__setattr__")):
+            return any(isinstance(a, ast.Constant) and a.value == attribute for a in node.args)
+    return False
+
+
+_MOVING = frozenset({"to", "cuda", "type_as", "new_tensor", "as_tensor"})
+
+
+@functools.lru_cache(maxsize=4096)
+def moves(cls: type, attribute: str) -> bool:
+    """A class brings `self.attribute` to some device itself: `self.table.to(x.device)`."""
+    trees = (syntax(code) for code in _methods(cls) if attribute in code.co_names)
+    return any(_moves(tree, attribute) for tree in trees if tree is not None)
+
+
+def _moves(tree: ast.AST, attribute: str) -> bool:
+    names: set[str] = set()  # local variables made from the attribute
+
+    def speaks(node: ast.AST) -> bool:
+        return any(
+            _is_own(part, attribute) or (isinstance(part, ast.Name) and part.id in names)
+            for part in ast.walk(node)
+        )
+
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and speaks(node.value):
+            names.update(t.id for target in node.targets for t in ast.walk(target) if isinstance(t, ast.Name))
+        elif isinstance(node, ast.For) and speaks(node.iter):
+            names.update(t.id for t in ast.walk(node.target) if isinstance(t, ast.Name))
+    return any(
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in _MOVING
+        and any(speaks(part) for part in (node.func.value, *node.args))
+        for node in ast.walk(tree)
+    )
+
+
 def _methods(cls: type) -> Iterator[CodeType]:
     for base in cls.__mro__:
         for value in vars(base).values():
@@ -75,7 +130,7 @@ def _methods(cls: type) -> Iterator[CodeType]:
                 yield value.__code__
 
 
-def _is_own(node: ast.expr, attribute: str) -> bool:
+def _is_own(node: ast.AST, attribute: str) -> bool:
     return (
         isinstance(node, ast.Attribute)
         and node.attr == attribute
