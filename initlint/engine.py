@@ -333,10 +333,12 @@ def _with_signals(evidence: Evidence, run: Probe, analysis: Usage, model: nn.Mod
     """What the probe measured, with what the graph says about it."""
     taking_part = reached(hidden(model), run.leaves)
     took_part = {use.module for use in analysis.uses.values()}
-    sources = _sources({signal.node for signal in run.signals}, analysis)
+    read = {signal.node for signal in run.signals}
+    sources = _sources(read, analysis)
+    leaving = {s for node in analysis.outputs for s in ((node,) if node in read else sources.get(node, ()))}
     return replace(
         evidence,
-        signals=tuple(_annotated(signal, run, analysis, sources) for signal in run.signals),
+        signals=tuple(_annotated(signal, run, analysis, sources, leaving) for signal in run.signals),
         logits=tuple(replace(logit, weights=_readout(logit.node, analysis)) for logit in run.logits),
         modules=tuple(
             replace(
@@ -352,15 +354,22 @@ def _with_signals(evidence: Evidence, run: Probe, analysis: Usage, model: nn.Mod
 
 
 def _sources(measured: Container[str], analysis: Usage) -> Mapping[str, tuple[str, ...]]:
-    """For each node, the nearest measured ones whose values flow into it."""
+    """For each node, the nearest measured ones whose values flow into it; a residual's stream first."""
     found: dict[str, tuple[str, ...]] = {}
     for node, facts in analysis.nodes.items():
-        near = ((p,) if p in measured else found.get(p, ()) for p in facts.flowing)
+        flowing = sorted(facts.flowing, key=lambda p: p != facts.stream)
+        near = ((p,) if p in measured else found.get(p, ()) for p in flowing)
         found[node] = tuple(dict.fromkeys(name for names in near for name in names))
     return found
 
 
-def _annotated(signal: Signal, run: Probe, analysis: Usage, sources: Mapping[str, tuple[str, ...]]) -> Signal:
+def _annotated(
+    signal: Signal,
+    run: Probe,
+    analysis: Usage,
+    sources: Mapping[str, tuple[str, ...]],
+    leaving: Container[str],
+) -> Signal:
     facts = analysis.nodes.get(signal.node)
     if facts is None:
         return signal
@@ -372,6 +381,7 @@ def _annotated(signal: Signal, run: Probe, analysis: Usage, sources: Mapping[str
         kind=signal.kind if signal.kind == "output" else facts.kind,
         weights=facts.weights or signal.weights,
         sources=sources[signal.node],
+        leaves=signal.node in leaving,
         residual=facts.residual,
         branch_ratio=branch / stream if facts.residual and stream > 0 else None,
     )

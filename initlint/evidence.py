@@ -330,7 +330,7 @@ class Signal:
     forward: Scale
     backward: Scale | None = None
     weights: tuple[str, ...] = ()  # parameters consumed directly
-    sources: tuple[str, ...] = ()  # nodes of the nearest signals whose values flow into this one
+    sources: tuple[str, ...] = ()  # nodes of the nearest signals whose values flow in; a residual's stream first
     input_rms: float | None = None  # a product with a weight: rms of the data that it multiplies
     units: int = 0  # channels or features of the output
     dead_units: int = 0  # units that were zero for every observation
@@ -339,6 +339,7 @@ class Signal:
     across_inputs: float | None = None  # std over the batch / rms: 0 when outputs do not depend on the input
     residual: bool = False  # output of a residual addition
     branch_ratio: float | None = None  # residual addition: rms of the branch / rms of the stream
+    leaves: bool = False  # is an output of the model, or becomes one without another signal
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,150 @@
+"""IL403 vanishing-signal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Rule
+from initlint.propagation import culprits, stretches, told
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def deep_stack_left_at_the_default() -> nn.Module:
+    from torch import nn
+
+    hidden = [layer for _ in range(12) for layer in (nn.Linear(32, 32), nn.ReLU())]
+    return nn.Sequential(*hidden, nn.Linear(32, 4))
+
+
+def small_normal_values_under_tanh() -> nn.Module:
+    from torch import nn
+
+    model = nn.Sequential(*(layer for _ in range(8) for layer in (nn.Linear(32, 32), nn.Tanh())))
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=0.02)
+    return model
+
+
+def four_layers_left_at_the_default() -> nn.Module:
+    from torch import nn
+
+    hidden = [layer for _ in range(4) for layer in (nn.Linear(32, 32), nn.ReLU())]
+    return nn.Sequential(*hidden, nn.Linear(32, 4))
+
+
+def deep_stack_with_he_initialisation() -> nn.Module:
+    from torch import nn
+
+    model = deep_stack_left_at_the_default()
+    for layer in model.children():
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+    return model
+
+
+def normalised_deep_stack() -> nn.Module:
+    from torch import nn
+
+    hidden = [layer for _ in range(12) for layer in (nn.Linear(32, 32), nn.LayerNorm(32), nn.ReLU())]
+    return nn.Sequential(*hidden, nn.Linear(32, 4))
+
+
+def residual_branches_scaled_down() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.branch = nn.Sequential(nn.LayerNorm(32), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 32))
+            self.scale = nn.Parameter(torch.full((32,), 1e-6))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.scale * self.branch(x)
+
+    return nn.Sequential(*(Block() for _ in range(8)), nn.Linear(32, 4))
+
+
+def zero_head() -> nn.Module:
+    from torch import nn
+
+    model = four_layers_left_at_the_default()
+    nn.init.zeros_(model.get_parameter("8.weight"))
+    return model
+
+
+def batch() -> torch.Tensor:
+    import torch
+
+    return torch.randn(16, 32, generator=torch.Generator().manual_seed(0))
+
+
+class VanishingSignal(Rule):
+    """A signal that falls from layer to layer until the inputs no longer matter.
+
+    Each layer takes away a part of what tells one input from another, and nothing on the way restores it.
+    The outputs agree for all inputs, whatever their biases add, and the first layers get next to no
+    gradient. PyTorch's default keeps a sixth of the variance per ReLU layer: right for a few layers.
+
+    Initialise the weights for the activation that follows them, for example with
+    nn.init.kaiming_normal_(weight, nonlinearity="relu"), or add normalisation or residual connections.
+
+    References:
+        He et al., Delving Deep into Rectifiers, 2015, section 2.2.
+        Poole et al., Exponential expressivity in deep neural networks through transient chaos, 2016.
+        Schoenholz et al., Deep Information Propagation, 2017, section 5: networks train up to a depth of
+        about six times the one over which the correlation of two inputs changes by a factor of e.
+    """
+
+    code = "IL403"
+    name = "vanishing-signal"
+    severity = "warning"
+    needs = frozenset({"statistics", "graph", "probe"})
+    explained_by = {
+        "uninitialized-memory": "upstream",
+        "non-finite-parameter": "upstream",
+        "constant-weight": "same",
+        "dead-zero-init": "upstream",
+        "dtype-underflow": "same",
+        "gain-mismatch": "same",
+        "wrong-fan": "same",
+        "dead-units": "upstream",
+        "saturated-activation": "upstream",
+    }
+    examples = (
+        Example(deep_stack_left_at_the_default, finds=("0.weight",), inputs=batch),
+        Example(small_normal_values_under_tanh, finds=("0.weight",), inputs=batch),
+        Example(four_layers_left_at_the_default, inputs=batch),
+        Example(deep_stack_with_he_initialisation, inputs=batch),
+        Example(normalised_deep_stack, inputs=batch),
+        Example(residual_branches_scaled_down, inputs=batch),
+        Example(zero_head, inputs=batch),
+    )
+
+    #: What is left of the difference between inputs: 2⁻¹¹, the rounding of half precision. As a variance
+    #: that is e⁻¹⁵, where networks stop to train at e⁻⁶ (Schoenholz et al. 2017, figure 5).
+    remaining: float = 2.0**-11
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for stretch in stretches(model):
+            guilty = culprits(model, stretch.steps, falling=True)
+            if stretch.change >= self.remaining or not guilty:
+                continue
+            first = guilty[0]
+            yield self.finding(
+                first,
+                f"what tells inputs apart falls by a factor of {1 / stretch.growth:.2g} per layer over "
+                f"{stretch.layers} layers, to {stretch.change:.2g} of its size, and nothing restores it",
+                related=[weight.name for weight in guilty[1:]],
+                measured={"factor per layer": stretch.growth, "remaining": stretch.change},
+                expected={"factor per layer": "near 1", "remaining": f"above {self.remaining:.2g}"},
+                help="use the gain of the activation that follows (nn.init.kaiming_normal_ for ReLU), "
+                "or normalise between the layers",
+                locations=told(stretch.steps[:1], guilty),
+            )

@@ -1,0 +1,132 @@
+"""IL404 exploding-signal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Rule
+from initlint.propagation import culprits, stretches, told
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def residual_sums_without_normalisation() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(32, 32), nn.Linear(32, 32)
+            nn.init.kaiming_normal_(self.first.weight, nonlinearity="relu")
+            nn.init.kaiming_normal_(self.second.weight, nonlinearity="relu")
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hidden: torch.Tensor = self.second(torch.relu(self.first(x)))
+            return x + hidden
+
+    return nn.Sequential(*(Block() for _ in range(12)), nn.Linear(32, 4))
+
+
+def residual_branches_divided_by_depth() -> nn.Module:
+    import torch
+    from torch import nn
+
+    model = residual_sums_without_normalisation()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith("second.weight"):
+                weight /= 12**0.5
+    return model
+
+
+def residual_sums_before_a_norm() -> nn.Module:
+    from torch import nn
+
+    blocks = list(residual_sums_without_normalisation().children())
+    return nn.Sequential(*blocks[:-1], nn.LayerNorm(32), blocks[-1])
+
+
+def deep_stack_with_he_initialisation() -> nn.Module:
+    from torch import nn
+
+    hidden = [layer for _ in range(12) for layer in (nn.Linear(32, 32, bias=False), nn.ReLU())]
+    for layer in hidden:
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    return nn.Sequential(*hidden, nn.Linear(32, 4))
+
+
+def batch() -> torch.Tensor:
+    import torch
+
+    return torch.randn(16, 32, generator=torch.Generator().manual_seed(0))
+
+
+class ExplodingSignal(Rule):
+    """A signal that grows from layer to layer, with nothing to bring it back.
+
+    A residual sum adds the variance of its branch to that of the stream: with branches as large as the
+    stream it doubles in every block. Outputs, loss and gradients start orders of magnitude too large.
+
+    Start residual branches at zero (the last layer, a scale, the gain of the last norm), divide them by the
+    square root of their number, or end the stream in a normalisation; in a plain stack use the gain of the
+    activation that follows each weight.
+
+    References:
+        Zhang, Dauphin, Ma, Fixup Initialization, 2019, section 2.
+        De and Smith, Batch Normalization Biases Residual Blocks Towards the Identity Function, 2020.
+        Derrida, Random-energy model, 1981: a softmax over C values of spread s picks a single one once s
+        exceeds sqrt(2 ln C), 5.3 for a million classes.
+    """
+
+    code = "IL404"
+    name = "exploding-signal"
+    severity = "warning"
+    needs = frozenset({"statistics", "graph", "probe"})
+    explained_by = {
+        "uninitialized-memory": "upstream",
+        "non-finite-parameter": "upstream",
+        "repeated-init": "upstream",
+        "constant-weight": "same",
+        "biased-mean": "same",
+        "huge-variance": "upstream",
+        "bound-exceeded": "same",
+        "gain-mismatch": "same",
+        "wrong-fan": "same",
+        "norm-scale": "upstream",
+        "running-stats": "upstream",
+    }
+    examples = (
+        Example(residual_sums_without_normalisation, finds=("0.second.weight",), inputs=batch),
+        Example(residual_branches_divided_by_depth, inputs=batch),
+        Example(residual_sums_before_a_norm, inputs=batch),
+        Example(deep_stack_with_he_initialisation, inputs=batch),
+    )
+
+    #: Growth from the first layer to the output: six times the spread at which even a softmax over a
+    #: million classes picks a single one.
+    factor: float = 32.0
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for stretch in stretches(model):
+            guilty = culprits(model, stretch.steps, falling=False)
+            if stretch.change <= self.factor or not guilty:
+                continue
+            first, sums = guilty[0], [s for s in stretch.steps if s.residual]
+            where = f"{len(sums)} residual sums" if sums else f"{stretch.layers} layers"
+            yield self.finding(
+                first,
+                f"the signal grows by a factor of {stretch.growth:.2g} per layer over {where}, "
+                f"to {stretch.change:.3g} times its size, and nothing brings it back",
+                related=[weight.name for weight in guilty[1:]],
+                measured={"factor per layer": stretch.growth, "growth": stretch.change},
+                expected={"factor per layer": "near 1", "growth": f"below {self.factor:g}"},
+                help="start the residual branches at zero or divide them by the square root of their number"
+                if sums
+                else "use the gain of the activation that follows each weight, or normalise between layers",
+                locations=told(sums[:1] or stretch.steps[:1], guilty),
+            )

@@ -1,0 +1,112 @@
+"""IL405 vanishing-gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Rule
+from initlint.propagation import backward_culprits, returns, told
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def stack_of_sigmoids() -> nn.Module:
+    from torch import nn
+
+    hidden = [layer for _ in range(8) for layer in (nn.Linear(32, 32), nn.Sigmoid())]
+    return nn.Sequential(*hidden, nn.Linear(32, 4))
+
+
+def stack_with_he_initialisation() -> nn.Module:
+    from torch import nn
+
+    hidden = [layer for _ in range(8) for layer in (nn.Linear(32, 32), nn.ReLU())]
+    for layer in hidden:
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    return nn.Sequential(*hidden, nn.Linear(32, 4))
+
+
+def small_embedding_before_a_norm() -> nn.Module:
+    from torch import nn
+
+    table = nn.Embedding(100, 32)
+    nn.init.normal_(table.weight, std=0.02)
+    hidden = [layer for _ in range(4) for layer in (nn.LayerNorm(32), nn.Linear(32, 32), nn.GELU())]
+    return nn.Sequential(table, *hidden, nn.Linear(32, 4))
+
+
+def batch() -> torch.Tensor:
+    import torch
+
+    return torch.randn(16, 32, generator=torch.Generator().manual_seed(0))
+
+
+def tokens() -> torch.Tensor:
+    import torch
+
+    return torch.randint(0, 100, (16, 6), generator=torch.Generator().manual_seed(0))
+
+
+class VanishingGradient(Rule):
+    """A gradient that falls from layer to layer on its way back, so that early layers cannot learn.
+
+    Every layer passes on a part of the gradient it receives. After some layers what is left is lost in the
+    noise of the others, and the first layers keep their random values.
+
+    Look at the activations on the way, which may be on their flat part, and at the scale of the weights and
+    norms: initialise for the activation, or add residual connections.
+
+    References:
+        Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks, 2010.
+        He et al., Delving Deep into Rectifiers, 2015, section 2.2: diminishing gradients at 1/17000.
+    """
+
+    code = "IL405"
+    name = "vanishing-gradient"
+    severity = "warning"
+    needs = frozenset({"statistics", "graph", "probe"})
+    explained_by = {
+        "uninitialized-memory": "anywhere",
+        "non-finite-parameter": "anywhere",
+        "non-finite-signal": "anywhere",
+        "vanishing-signal": "anywhere",
+        "saturated-activation": "anywhere",
+        "dead-units": "anywhere",
+        "dead-zero-init": "anywhere",
+        "constant-weight": "anywhere",
+        "dtype-underflow": "anywhere",
+        "gain-mismatch": "anywhere",
+        "wrong-fan": "anywhere",
+        "norm-scale": "anywhere",
+        "huge-variance": "anywhere",
+        "tiny-variance": "anywhere",
+    }
+    examples = (
+        Example(stack_of_sigmoids, finds=("2.weight",), inputs=batch),
+        Example(stack_with_he_initialisation, inputs=batch),
+        Example(small_embedding_before_a_norm, inputs=tokens),
+    )
+
+    #: What is left of the gradient: of the order at which He et al. (2015) saw networks fail to train.
+    remaining: float = 1e-4
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for way in returns(model):
+            guilty = backward_culprits(model, way.steps, falling=True)
+            if way.change >= self.remaining or not guilty:
+                continue
+            yield self.finding(
+                guilty[0],
+                f"the gradient falls by a factor of {1 / way.growth:.2g} per layer over {way.layers} layers: "
+                f"{way.change:.2g} of it reaches the first",
+                related=[weight.name for weight in guilty[1:]],
+                measured={"factor per layer": way.growth, "remaining": way.change},
+                expected={"factor per layer": "near 1", "remaining": f"above {self.remaining:g}"},
+                help="look at the activations and the scale of the weights on the way, or add residual "
+                "connections",
+                locations=told(way.steps[:1], guilty),
+            )

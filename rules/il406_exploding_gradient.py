@@ -1,0 +1,100 @@
+"""IL406 exploding-gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Rule
+from initlint.propagation import backward_culprits, returns, told
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def chaotic_tanh_stack() -> nn.Module:
+    from torch import nn
+
+    model = nn.Sequential(*(layer for _ in range(24) for layer in (nn.Linear(64, 64), nn.Tanh())))
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=6 / 8)
+    return model
+
+
+def tanh_stack_with_xavier_initialisation() -> nn.Module:
+    from torch import nn
+
+    model = nn.Sequential(*(layer for _ in range(24) for layer in (nn.Linear(64, 64), nn.Tanh())))
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_normal_(layer.weight, gain=nn.init.calculate_gain("tanh"))
+    return model
+
+
+def batch() -> torch.Tensor:
+    import torch
+
+    return torch.randn(16, 64, generator=torch.Generator().manual_seed(0))
+
+
+class ExplodingGradient(Rule):
+    """A gradient that grows from layer to layer on its way back.
+
+    The first layers get steps that are orders of magnitude larger than those of the last: no learning rate
+    suits both, and one step can throw the model out of range although its outputs look harmless.
+
+    Initialise the weights for the activation that follows them, scale residual branches with depth, or add
+    residual connections to a deep normalised stack.
+
+    References:
+        Schoenholz et al., Deep Information Propagation, 2017, section 4: gradients explode in the chaotic
+        phase, where bounded activations hide it in the forward pass.
+        Yang et al., A Mean Field Theory of Batch Normalization, 2019.
+    """
+
+    code = "IL406"
+    name = "exploding-gradient"
+    severity = "warning"
+    needs = frozenset({"statistics", "graph", "probe"})
+    explained_by = {
+        "uninitialized-memory": "anywhere",
+        "non-finite-parameter": "anywhere",
+        "non-finite-signal": "anywhere",
+        "exploding-signal": "anywhere",
+        "repeated-init": "anywhere",
+        "constant-weight": "anywhere",
+        "biased-mean": "anywhere",
+        "saturated-activation": "anywhere",
+        "huge-variance": "anywhere",
+        "bound-exceeded": "anywhere",
+        "gain-mismatch": "anywhere",
+        "wrong-fan": "anywhere",
+        "norm-scale": "anywhere",
+        "running-stats": "anywhere",
+    }
+    examples = (
+        Example(chaotic_tanh_stack, finds=("2.weight",), inputs=batch),
+        Example(tanh_stack_with_xavier_initialisation, inputs=batch),
+    )
+
+    #: Growth from the output back to the first layer: the inverse of what counts as vanished.
+    factor: float = 1e4
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for way in returns(model):
+            guilty = backward_culprits(model, way.steps, falling=False)
+            if way.change <= self.factor or not guilty:
+                continue
+            yield self.finding(
+                guilty[0],
+                f"the gradient grows by a factor of {way.growth:.2g} per layer over {way.layers} layers, "
+                f"to {way.change:.2g} times its size at the first",
+                related=[weight.name for weight in guilty[1:]],
+                measured={"factor per layer": way.growth, "growth": way.change},
+                expected={"factor per layer": "near 1", "growth": f"below {self.factor:g}"},
+                help="use the gain of the activation that follows each weight, or scale residual branches "
+                "with depth",
+                locations=told(way.steps[:1], guilty),
+            )
