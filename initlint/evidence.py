@@ -282,7 +282,7 @@ class Scheme:
 
     `std` and `bound` are what the scheme prescribes at this size; `fan` is the number it was computed
     from and `fan_mode` which one that is for the stored shape as nn.init reads it.
-    """
+    sources: tuple[str, ...] = ()  # nodes of the nearest signals flowing in; the stream of a residual sum first
 
     name: str  # "kaiming_uniform_", "xavier_normal_", "default", "orthogonal_", "normal_", "constant_", …
     distribution: Literal[
@@ -330,7 +330,9 @@ class Signal:
     forward: Scale
     backward: Scale | None = None
     weights: tuple[str, ...] = ()  # parameters consumed directly
-    sources: tuple[str, ...] = ()  # nodes of the nearest signals whose values flow in; a residual's stream first
+    sources: tuple[
+        str, ...
+    ] = ()  # nodes of the nearest signals whose values flow in; a residual's stream first
     input_rms: float | None = None  # a product with a weight: rms of the data that it multiplies
     units: int = 0  # channels or features of the output
     dead_units: int = 0  # units that were zero for every observation

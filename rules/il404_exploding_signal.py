@@ -33,7 +33,6 @@ def residual_sums_without_normalisation() -> nn.Module:
 
 def residual_branches_divided_by_depth() -> nn.Module:
     import torch
-    from torch import nn
 
     model = residual_sums_without_normalisation()
     with torch.no_grad():
