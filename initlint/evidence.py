@@ -282,7 +282,7 @@ class Scheme:
 
     `std` and `bound` are what the scheme prescribes at this size; `fan` is the number it was computed
     from and `fan_mode` which one that is for the stored shape as nn.init reads it.
-    sources: tuple[str, ...] = ()  # nodes of the nearest signals flowing in; the stream of a residual sum first
+    """
 
     name: str  # "kaiming_uniform_", "xavier_normal_", "default", "orthogonal_", "normal_", "constant_", …
     distribution: Literal[
