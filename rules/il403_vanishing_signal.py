@@ -66,7 +66,8 @@ def residual_branches_scaled_down() -> nn.Module:
             self.scale = nn.Parameter(torch.full((32,), 1e-6))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x + self.scale * self.branch(x)
+            branch: torch.Tensor = self.branch(x)
+            return x + self.scale * branch
 
     return nn.Sequential(*(Block() for _ in range(8)), nn.Linear(32, 4))
 

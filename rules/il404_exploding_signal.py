@@ -38,7 +38,7 @@ def residual_branches_divided_by_depth() -> nn.Module:
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if name.endswith("second.weight"):
-                weight /= 12**0.5
+                weight.mul_(12**-0.5)
     return model
 
 
