@@ -1,0 +1,127 @@
+"""IL202 tiny-variance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import sqrt
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Rule, harm, theory
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def hidden_layer_of_std_one_thousandth() -> nn.Module:
+    from torch import nn
+
+    hidden = nn.Linear(64, 64)
+    nn.init.normal_(hidden.weight, std=0.001)
+    return nn.Sequential(nn.Linear(32, 64), nn.ReLU(), hidden, nn.ReLU(), nn.Linear(64, 4))
+
+
+def small_head() -> nn.Module:
+    from torch import nn
+
+    head = nn.Linear(64, 4)
+    nn.init.orthogonal_(head.weight, gain=0.01)
+    return nn.Sequential(nn.Linear(32, 64), nn.Tanh(), head)
+
+
+def small_layers_that_are_normalised() -> nn.Module:
+    from torch import nn
+
+    first, second = nn.Linear(32, 64), nn.Linear(64, 64)
+    for layer in (first, second):
+        nn.init.normal_(layer.weight, std=0.001)
+    return nn.Sequential(
+        first, nn.BatchNorm1d(64), nn.ReLU(), second, nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 4)
+    )
+
+
+def small_end_of_a_branch() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Adapter(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Linear(32, 32)
+            self.down, self.up = nn.Linear(32, 8), nn.Linear(8, 32)
+            nn.init.normal_(self.up.weight, std=1e-4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.stem(x)
+            result: torch.Tensor = x + self.up(torch.relu(self.down(x)))
+            return result
+
+    return Adapter()
+
+
+def rows() -> torch.Tensor:
+    import torch
+
+    return torch.randn(16, 32, generator=torch.Generator().manual_seed(0))
+
+
+class TinyVariance(Rule):
+    """A weight matrix so small that next to nothing of the signal passes it.
+
+    Outputs of n inputs and weights of standard deviation σ are σ·√n times as large as the inputs. Far below
+    1, with no normalisation to restore the scale, all that follows hardly depends on the input, and all
+    that comes before hardly receives a gradient.
+
+    Draw the weight with a standard deviation of gain/√fan_in. A small value is right for the last layer and
+    for the end of a residual branch.
+
+    References:
+        Glorot & Bengio, Understanding the difficulty of training deep feedforward neural networks, 2010.
+        He et al., Delving Deep into Rectifiers, 2015, section 2.2, https://arxiv.org/abs/1502.01852
+    """
+
+    code = "IL202"
+    name = "tiny-variance"
+    severity = "warning"
+    needs = frozenset({"statistics", "graph", "probe"})
+    explained_by = {
+        "wrong-fan": "same",
+        "gain-mismatch": "same",
+        "repeated-init": "same",
+        "uninitialized-memory": "same",
+        "overwritten-init": "same",
+        "dtype-underflow": "same",
+        "constant-weight": "same",
+    }
+    examples = (
+        Example(hidden_layer_of_std_one_thousandth, finds=("2.weight",), inputs=rows),
+        Example(small_head, inputs=rows),
+        Example(small_layers_that_are_normalised, inputs=rows),
+        Example(small_end_of_a_branch, inputs=rows),
+    )
+
+    #: Expected std over std: matrices of std 0.02 with two inputs, the narrowest in use, reach 53.
+    ratio: float = 64.0
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for weight in model.weights:
+            use, figures = weight.use, weight.statistics
+            if use is None or figures is None or not use.fan_in or figures.constant:
+                continue
+            if use.reaches_output or use.ends_residual:
+                continue
+            expected = (theory.gain(use.activation) or 1.0) / sqrt(use.fan_in)
+            if not theory.falls_short(figures.std, expected, figures.count, ratio=self.ratio):
+                continue
+            seen = harm.of_lack(model, weight)
+            if seen is None:
+                continue
+            times = expected / figures.std
+            yield self.finding(
+                weight,
+                f"std {figures.std:.3g} is {times:.3g} times smaller than fan-in {use.fan_in} calls for; "
+                f"{seen.text}",
+                measured={"std": figures.std, seen.figure: seen.value},
+                expected={"std": expected},
+                help=f"draw it with a std of about {expected:.3g}, for example by nn.init.kaiming_normal_",
+            )

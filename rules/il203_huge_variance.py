@@ -1,0 +1,124 @@
+"""IL203 huge-variance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import sqrt
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Rule, harm, theory
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def head_of_std_one() -> nn.Module:
+    from torch import nn
+
+    readout = nn.Linear(256, 10)
+    nn.init.normal_(readout.weight)
+    return nn.Sequential(nn.Linear(32, 256), nn.LayerNorm(256), readout)
+
+
+def missing_parentheses() -> nn.Module:
+    from torch import nn
+
+    hidden = nn.Linear(32, 64)
+    nn.init.normal_(hidden.weight, std=sqrt(2 / 32 + 64))
+    return nn.Sequential(hidden, nn.Tanh(), nn.Linear(64, 10))
+
+
+def squeeze_by_fan_out() -> nn.Module:
+    from torch import nn
+
+    squeeze = nn.Conv2d(256, 8, 1)
+    nn.init.kaiming_normal_(squeeze.weight, mode="fan_out")
+    return nn.Sequential(
+        nn.Flatten(1),
+        nn.Linear(32, 256),
+        nn.Unflatten(1, (256, 1, 1)),
+        squeeze,
+        nn.ReLU(),
+        nn.Conv2d(8, 4, 1),
+    )
+
+
+def table_of_std_one() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Positions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.positions = nn.Parameter(torch.randn(16, 32))
+            self.readout = nn.Linear(32, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.readout(x + self.positions)
+            return logits
+
+    return Positions()
+
+
+def rows() -> torch.Tensor:
+    import torch
+
+    return torch.randn(16, 32, generator=torch.Generator().manual_seed(0))
+
+
+class HugeVariance(Rule):
+    """A weight matrix far larger than its number of inputs allows, and a signal that shows it.
+
+    Outputs of n inputs and weights of standard deviation σ are σ·√n times as large as the inputs. Far above
+    1 they saturate the activation, make confident guesses of the first logits, or outgrow everything that
+    they are added to, and training has to shrink them before it can learn.
+
+    Draw the weight with a standard deviation of gain/√fan_in: nn.init.kaiming_normal_ in front of ReLU,
+    nn.init.xavier_uniform_ in front of tanh. A std of 1 suits lookup tables, not matrices.
+
+    References:
+        Glorot & Bengio, Understanding the difficulty of training deep feedforward neural networks, 2010.
+        He et al., Delving Deep into Rectifiers, 2015, section 2.2, https://arxiv.org/abs/1502.01852
+    """
+
+    code = "IL203"
+    name = "huge-variance"
+    severity = "warning"
+    needs = frozenset({"statistics", "graph", "probe"})
+    explained_by = {
+        "wrong-fan": "same",
+        "gain-mismatch": "same",
+        "repeated-init": "same",
+        "uninitialized-memory": "same",
+        "overwritten-init": "same",
+    }
+    examples = (
+        Example(head_of_std_one, finds=("2.weight",), inputs=rows),
+        Example(missing_parentheses, finds=("0.weight",), inputs=rows),
+        Example(squeeze_by_fan_out, inputs=rows),
+        Example(table_of_std_one, inputs=rows),
+    )
+
+    #: Std over the expected one: squeeze layers of published models reach 5 (fan_out of an 1/24 squeeze).
+    ratio: float = 6.0
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for weight in model.weights:
+            use, figures = weight.use, weight.statistics
+            if use is None or figures is None or not use.fan_in or use.lookup_too:
+                continue
+            expected = (theory.gain(use.activation) or 1.0) / sqrt(use.fan_in)
+            if not theory.exceeds(figures.std, expected, figures.count, ratio=self.ratio):
+                continue
+            seen = harm.of_excess(model, weight)
+            if seen is None:
+                continue
+            yield self.finding(
+                weight,
+                f"std {figures.std:.3g} is {figures.std / expected:.3g} times what fan-in {use.fan_in} calls "
+                f"for; {seen.text}",
+                measured={"std": figures.std, seen.figure: seen.value},
+                expected={"std": expected},
+                help=f"draw it with a std of about {expected:.3g}, for example by nn.init.kaiming_normal_",
+            )
