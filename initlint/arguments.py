@@ -18,6 +18,7 @@ import torch
 BATCH = 2
 LENGTH = 16
 WIDTH = 24  # of features as long as nothing says how many
+FRAMES = 4
 NODES = 12
 EDGES = 30
 

@@ -7,7 +7,7 @@ import inspect
 import io
 import random
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -74,9 +74,14 @@ def attempt(
     maker: Maker,
     *,
     training: bool = True,
+    change: Callable[[Mapping[Path, torch.Tensor]], None] = lambda tensors: None,
 ) -> Success | Failure:
-    """Run the model once without gradients; afterwards it is as before."""
+    """Run the model once without gradients; afterwards it is as before.
+
+    `change` may write to the arguments, which it gets by path.
+    """
     args, kwargs, tensors = maker.arguments(call, parameters)
+    change(tensors)
     for path, tensor in tensors.items():
         setattr(tensor, ORIGIN, frozenset({path}))
     observer = _Observer()

@@ -7,6 +7,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -16,7 +17,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from initlint.arguments import BATCH, EDGES, LENGTH, NODES, WIDTH, Call, Constant, Group, Spec, TensorSpec
 
 WAVE = 16_000  # samples: one second of speech
-FRAMES = 400  # of a spectrogram
+SPECTRA = 400  # frames of a spectrogram
 IMAGE_SIZES = (224, 32, 28, 64, 84, 96, 128, 256, 299, 384, 512, 16, 48, 8)
 SECTIONS = {
     "text": ("text_config", "text_encoder", "decoder", "encoder", "thinker_config"),
@@ -120,12 +121,13 @@ def taken_by(layer: nn.Module | None, model: nn.Module) -> TensorSpec:
         case _ConvTransposeNd():
             return TensorSpec((BATCH, layer.in_channels, *[1] * len(layer.kernel_size)))
         case nn.Conv1d():
-            return TensorSpec((BATCH, layer.in_channels, WAVE if layer.in_channels == 1 else 128))
+            samples = WAVE if layer.in_channels == 1 else 128
+            return TensorSpec((BATCH, layer.in_channels, samples), settled=frozenset({1}))
         case nn.Conv2d() | nn.BatchNorm2d():
             count = layer.in_channels if isinstance(layer, nn.Conv2d) else layer.num_features
-            return TensorSpec((BATCH, count, *image_size(model)))
+            return TensorSpec((BATCH, count, *image_size(model)), settled=frozenset({1}))
         case nn.Conv3d():
-            return TensorSpec((BATCH, layer.in_channels, 16, 64, 64))
+            return TensorSpec((BATCH, layer.in_channels, 16, 64, 64), settled=frozenset({1}))
         case nn.Linear():
             return TensorSpec((BATCH, layer.in_features))
         case nn.Bilinear():
@@ -176,7 +178,7 @@ def _features(model: nn.Module) -> Spec:
     positions = said(model, "max_source_positions", "n_audio_ctx", section="audio")
     if isinstance(positions, int) and said(model, "input_feat_per_channel", section="audio") is None:
         return TensorSpec((BATCH, bins, 2 * positions))
-    return TensorSpec((BATCH, number(model, "max_length", section="audio", default=FRAMES), bins))
+    return TensorSpec((BATCH, number(model, "max_length", section="audio", default=SPECTRA), bins))
 
 
 def _wave(model: nn.Module) -> Spec:
@@ -191,6 +193,23 @@ def _labels(model: nn.Module) -> Spec:
     return TensorSpec(
         (BATCH,), "int", high=number(model, "num_labels", "num_classes", default=heads[-1] if heads else 2)
     )
+
+
+def _hidden(model: nn.Module) -> Spec:
+    """The state of the first recurrent layer; features for a model that has none."""
+    layer = next((m for m in model.modules() if isinstance(m, (nn.RNNBase, nn.RNNCellBase))), None)
+    if layer is None:
+        first = first_layer(model)
+        return taken_by(None if isinstance(first, nn.Embedding) else first, model)
+    if isinstance(layer, nn.RNNCellBase):
+        state = TensorSpec((BATCH, layer.hidden_size))
+    else:
+        directions = layer.num_layers * (2 if layer.bidirectional else 1)
+        state = TensorSpec((directions, BATCH, layer.proj_size or layer.hidden_size))
+    if not isinstance(layer, (nn.LSTM, nn.LSTMCell)):
+        return state
+    cells = replace(state, shape=(*state.shape[:-1], layer.hidden_size))
+    return Group("tuple", (("0", state), ("1", cells)))
 
 
 def _fixed(*shape: int, **how: Any) -> Callable[[nn.Module], Spec]:
@@ -223,7 +242,7 @@ NAMES: tuple[tuple[str, Callable[[nn.Module], Spec]], ...] = (
     (r"static_categorical_features", _fixed(BATCH, 1, kind="int", high=1)),
     (r"static_real_features", _fixed(BATCH, 1)),
     (r"bbox|boxes", _fixed(BATCH, LENGTH, 4, kind="int", fill="boxes")),
-    (r"(decoder_)?(input_)?(ids|tokens?|token_ids)|\w+_input_ids", _ids),
+    (r"(decoder_)?(input_)?(ids|tokens?|token_ids)|\w+_input_ids|texts?|sentences?|captions?|words?", _ids),
     (r"(pixel_)?values_videos|videos?|clips?", _video),
     (r"pixel_values|(input_)?(images?|imgs?|pixels)", _image),
     (r"input_features|mels?|mel_spec\w*|spectrogram|spec|fbank", _features),
@@ -238,13 +257,14 @@ NAMES: tuple[tuple[str, Callable[[nn.Module], Spec]], ...] = (
     ),
     (r"y|labels?|class_?(labels?|ids?)|cls", _labels),
     (r"edge_index|edges|edge_list", _fixed(2, EDGES, kind="int", high=NODES)),
-    (r"edge_type|edge_types|rel|relations?", _fixed(EDGES, kind="int")),
+    (r"edge_types?|rel|relations?", _fixed(EDGES, kind="int")),
     (r"edge_weights?", _fixed(EDGES, fill="unit")),
     (r"edge_(attrs?|features?|feats?)", _fixed(EDGES, WIDTH)),
     (r"adj(acency)?(_matrix|_t)?", _fixed(NODES, NODES, fill="adjacency")),
     (r"points?|pts|xyz|pcd?|point_cloud|pos(itions)?|coords?", _fixed(BATCH, 128, 3)),
     (r"(user|item|movie|product)s?(_ids?)?|\w+_id", _fixed(BATCH, kind="int", high=1 << 30)),
     (r"actions?", _fixed(BATCH, WIDTH)),
+    (r"h|h_?0|hx|(\w+_)?hidden(_state)?|(init(ial)?|prev(ious)?|rnn|lstm|gru)_states?", _hidden),
 )
 
 
@@ -255,6 +275,11 @@ def _ones(spec: Spec) -> Spec:
 def by_name(name: str, model: nn.Module) -> Spec | None:
     """What an argument of this name usually is, None when the name does not say."""
     return next((make(model) for pattern, make in NAMES if re.fullmatch(pattern, name.lower())), None)
+
+
+def of_graph(name: str) -> bool:
+    """Whether an argument of this name makes the others those of a graph's nodes."""
+    return re.match(r"edge|adj", name.lower()) is not None
 
 
 # ---------------------------------------------------------------- a call
@@ -270,7 +295,7 @@ def first_guess(model: nn.Module, parameters: Mapping[str, inspect.Parameter]) -
     elif not wanted and parameters:
         wanted = [next(iter(parameters))]
     hints = _annotations(model)
-    graph = any(re.match(r"edge|adj", n.lower()) for n in wanted)
+    graph = any(map(of_graph, wanted))
     return Call(tuple((n, guess(n, parameters[n], hints.get(n), model, graph=graph)) for n in wanted))
 
 
@@ -307,7 +332,7 @@ def guess(
     typed = Constant(False) if name == "use_cache" else _by_annotation(name, annotation, model)
     if typed is not None:
         return typed
-    named = by_name(name, model)
+    named = TensorSpec((NODES,), "int") if graph and name == "batch" else by_name(name, model)
     if named is not None:
         return named
     spec = taken_by(first_layer(model), model)
@@ -324,7 +349,9 @@ def _by_annotation(name: str, annotation: Any, model: nn.Module) -> Spec | None:
     if annotation is bool:
         return Constant(False)
     if annotation is int:
-        return Constant(LENGTH)
+        return Constant(
+            0 if re.search(r"pos|start|offset|step|idx|index|layer|past", name.lower()) else LENGTH
+        )
     if annotation is float:
         return Constant(0.5)
     if annotation is str:

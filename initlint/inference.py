@@ -21,7 +21,8 @@ from torch import nn
 from initlint.arguments import Call, Maker
 from initlint.attempt import Failure, Success, attempt
 from initlint.guess import first_guess
-from initlint.repair import Repair
+from initlint.refinement import Refinement
+from initlint.repair import Repair, Sides
 
 MOST_TRIES = 120
 MOST_PROPOSALS = 12  # of one failure
@@ -58,26 +59,29 @@ def infer(
     order = count()
     first = first_guess(model, parameters)
     first = _shaped(first, shape) if shape else first
-    queue: list[tuple[int, int, int, Call]] = [(0, 0, next(order), first)]
-    seen = {first}
+    queue: list[tuple[int, int, int, int, Call]] = [(0, 0, next(order), -1, first)]
+    tried: set[Call] = set()
+    sides: Sides = {}
     furthest = (-1, "", "")
-    tries = 0
-    while queue and tries < MOST_TRIES and (tries == 0 or time.monotonic() < end):
-        _, depth, _, call = heapq.heappop(queue)
-        tries += 1
+    while queue and len(tried) < MOST_TRIES and (not tried or time.monotonic() < end):
+        _, depth, _, reached, call = heapq.heappop(queue)
+        if call in tried:
+            continue
+        tried.add(call)
         outcome = attempt(model, call, parameters, maker)
         if isinstance(outcome, Success):
+            call = Refinement(model, parameters, maker, end).refined(call)
             args, kwargs, _ = maker.arguments(call, parameters)
-            return Found(args, kwargs, tries)
+            return Found(args, kwargs, len(tried))
         if outcome.calls > furthest[0]:
             furthest = (outcome.calls, call.text(), _told(outcome))
-        proposals = Repair(model, parameters, call, outcome).proposals()
+        depth = depth + 1 if outcome.calls <= reached else 0  # repairs of this failure so far
+        proposals = Repair(model, parameters, call, outcome, sides).proposals()
         for rank, proposal in zip(range(MOST_PROPOSALS), proposals, strict=False):
             proposal = _shaped(proposal, shape) if shape else proposal
-            if proposal not in seen:
-                seen.add(proposal)
-                heapq.heappush(queue, (-outcome.calls, depth + rank, next(order), proposal))
-    return Fruitless(tries, *furthest[1:])
+            if proposal not in tried:
+                heapq.heappush(queue, (-outcome.calls, depth + rank, next(order), outcome.calls, proposal))
+    return Fruitless(len(tried), *furthest[1:])
 
 
 def _shaped(call: Call, shape: tuple[int, ...]) -> Call:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -151,6 +151,8 @@ def _described(value: Any) -> str:
             return f"[{', '.join(inner)}]" if isinstance(value, list) else f"({', '.join(inner)})"
         case Mapping():
             return "{" + ", ".join(f"{key}: {_described(item)}" for key, item in value.items()) + "}"
+        case SimpleNamespace():
+            return f"({', '.join(f'{key}: {_described(item)}' for key, item in vars(value).items())})"
         case None | bool() | int() | float() | str():
             return repr(value)
     return type(value).__name__

@@ -9,17 +9,24 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from math import log
+from math import log, prod
 from types import FrameType, SimpleNamespace
 from typing import Any
 
 import torch
 from torch import nn
 
-from initlint.arguments import BATCH, LENGTH, NODES, Call, Constant, Group, Path, Spec, TensorSpec
+from initlint.arguments import BATCH, FRAMES, LENGTH, NODES, Call, Constant, Group, Path, Spec, TensorSpec
 from initlint.attempt import Failure, origins
-from initlint.guess import IMAGE_SIZES, guess, image_size, target_item
+from initlint.guess import IMAGE_SIZES, guess, image_size, of_graph, target_item
 from initlint.wants import Want, wants
+
+NEAR = 0.5  # logarithm of a ratio of sizes: borders lose a part of small images
+
+
+#: Sides of square images, of one argument and up to one failing operator that wanted so many elements, and
+#: the elements that they gave it.
+Sides = dict[tuple[Path, int, int], dict[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +37,12 @@ class Repair:
     parameters: Mapping[str, inspect.Parameter]
     call: Call
     failure: Failure
+    sides: Sides
 
     def proposals(self) -> Iterator[Call]:
         """Changed calls, likeliest first."""
         yield from self._containers()
+        yield from self._more()
         yield from self._missing()
         for want in wants(self.failure):
             yield from self._granted(want)
@@ -49,8 +58,21 @@ class Repair:
         for path, identical in self._sources(want.tensor):
             spec = self.call.at(path)
             if isinstance(spec, TensorSpec):
-                for changed in self._changed(spec, want, identical):
+                for changed in (
+                    *self._between(path, spec, want, identical),
+                    *self._changed(spec, want, identical),
+                ):
+                    yield from self._alike(spec, changed)
                     yield self.call.put(path, changed)
+
+    def _alike(self, spec: TensorSpec, changed: TensorSpec) -> Iterator[Call]:
+        """Images of one size that change together: of a siamese network, before and after."""
+        paths = [path for path, other in self.call.leaves() if other == spec]
+        if len(paths) > 1 and len(spec.shape) > 3:
+            call = self.call
+            for path in paths:
+                call = call.put(path, changed)
+            yield call
 
     def _sources(self, tensor: torch.Tensor) -> list[tuple[Path, bool]]:
         """Arguments that a tensor was made from, and whether it has the argument's very shape."""
@@ -58,6 +80,25 @@ class Repair:
         leaves = self.failure.tensors
         same = [path for path in leaves if path in found and leaves[path].shape == tensor.shape]
         return [(path, True) for path in same] + [(p, False) for p in leaves if p in found and p not in same]
+
+    def _between(self, path: Path, spec: TensorSpec, want: Want, identical: bool) -> Iterator[TensorSpec]:
+        """An image larger than one that gave too few elements, and smaller than one that gave too many."""
+        if want.size is not None:
+            found, wanted = want.tensor.shape[want.size[0]], want.size[1]
+        elif want.flat is not None:
+            found, wanted = want.flat
+        else:
+            return
+        if identical or len(spec.shape) < 4 or spec.shape[-1] != spec.shape[-2]:
+            return
+        known = self.sides.setdefault((path, self.failure.calls, wanted), {})
+        known[spec.shape[-1]] = found
+        low = max((side for side, elements in known.items() if elements < wanted), default=None)
+        high = min((side for side, elements in known.items() if elements > wanted), default=None)
+        if low is not None and high is not None and low + 1 < high:
+            part = (wanted**0.5 - known[low] ** 0.5) / (known[high] ** 0.5 - known[low] ** 0.5)
+            side = min(high - 1, max(low + 1, round(low + part * (high - low))))
+            yield replace(spec, shape=(*spec.shape[:-2], side, side))
 
     def _changed(self, spec: TensorSpec, want: Want, identical: bool) -> Iterator[TensorSpec]:
         if want.kind is not None and want.kind != spec.kind:
@@ -88,8 +129,8 @@ class Repair:
         if want.kind != "int":
             return replace(spec, kind=want.kind or spec.kind, fill="unit" if want.kind == "float" else "ones")
         shape = spec.shape
-        if len(shape) == 2 and not spec.settled and want.below is not None:
-            shape = (shape[0], LENGTH)
+        if want.below is not None and len(shape) > 1:  # ids of embeddings: without the features, or a few
+            shape = shape[:-1] if len(shape) == 3 else shape if spec.settled else (shape[0], LENGTH)
         return TensorSpec(shape, "int", high=want.below or 2)
 
     def _of_rank(self, spec: TensorSpec, rank: int) -> Iterator[TensorSpec]:
@@ -100,6 +141,10 @@ class Repair:
         if rank > 3 and len(spec.shape) < 3:
             lead = [BATCH, 3, 16][: rank - 2] if rank > 4 else [BATCH, 3]
             yield TensorSpec((*lead, *image_size(self.model)), spec.kind, high=spec.high)
+        if rank == len(spec.shape) + 1 and len(spec.shape) > 3:  # several images
+            settled = frozenset(d + (d > 0) for d in spec.settled)
+            yield replace(spec, shape=(batch, FRAMES, *spec.shape[1:]), settled=settled)
+            return
         shapes: dict[int, tuple[int, ...]] = {
             0: (),
             1: (batch,),
@@ -160,11 +205,24 @@ class Repair:
             if key not in dict(spec.items):
                 item = target_item(key) if "target" in path[0] else None
                 call = call.put(path, spec.joined(key, item or self._guess(key)))
+        if of_graph(key):
+            for path, leaf in call.leaves():
+                if leaf.kind == "float" and len(leaf.shape) == 2 and leaf.shape[0] == BATCH:
+                    call = call.put(path, replace(leaf, shape=(NODES, leaf.shape[1])))
         if call != self.call:
             yield call
 
     def _guess(self, name: str) -> Spec:
-        return guess(name, self.parameters.get(name), None, self.model)
+        graph = any(of_graph(path[-1]) for path, _ in self.call.leaves())
+        return guess(name, self.parameters.get(name), None, self.model, graph=graph)
+
+    def _more(self) -> Iterator[Call]:
+        """One more of the positional arguments that a model takes any number of."""
+        if self.failure.function is not None or not isinstance(self.failure.error, (IndexError, ValueError)):
+            return
+        for name, spec in self.call.arguments:
+            if self.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL and isinstance(spec, Group):
+                yield self.call.put((name,), spec.joined(str(len(spec.items)), spec.items[0][1]))
 
     def _missing(self) -> Iterator[Call]:
         """Optional arguments that the message names, or that are None where something was expected."""
@@ -294,6 +352,8 @@ def _resized(spec: TensorSpec, place: int, actual: int, wanted: int) -> Iterator
     """Sizes of an argument that give `wanted` where `actual` was found, at `place` from the end."""
     if actual == wanted:
         return
+    if spec.kind == "int" and actual == wanted * prod(spec.shape):  # one token at a time
+        yield replace(spec, shape=(1,) * len(spec.shape))
     rank = len(spec.shape)
     free = [d for d in range(1, rank) if d not in spec.settled] or list(range(1, rank)) or list(range(rank))
     equal = sorted((d for d in free if spec.shape[d] == actual), key=lambda d: abs(d - rank - place))
@@ -315,15 +375,13 @@ def _resized(spec: TensorSpec, place: int, actual: int, wanted: int) -> Iterator
 
 
 def _scaled(spec: TensorSpec, ratio: float) -> Iterator[TensorSpec]:
-    """Images (and sounds) of other sizes, nearest to the one that scales by `ratio` first."""
+    """Images (and sounds) of other sizes: usual ones near the one scaled by `ratio`, that one, others."""
     square = len(spec.shape) > 3 or spec.shape[-1] == spec.shape[-2]
     side = spec.shape[-1]
     target = side * ratio ** (0.5 if square else 1.0)
-    sizes = sorted(
-        {*IMAGE_SIZES, round(target)} if square else {round(target)},
-        key=lambda s: abs(log(max(1, s) / target)),
-    )
-    for size in sizes[:7]:
+    usual = sorted(IMAGE_SIZES, key=lambda s: abs(log(s / target))) if square else []
+    near = [size for size in usual[:3] if abs(log(size / target)) < NEAR]
+    for size in dict.fromkeys([*near, round(target), *usual[:7]]):
         if size != side and size > 0:
             shape = (*spec.shape[:-2], size, size) if square else (*spec.shape[:-1], size)
             yield replace(spec, shape=shape)

@@ -192,8 +192,17 @@ def _broadcast(a: torch.Tensor, b: torch.Tensor, first: int = 1) -> Iterator[Wan
     for place in range(first, min(a.dim(), b.dim()) + 1):
         m, n = a.shape[-place], b.shape[-place]
         if m != n and 1 not in (m, n):
+            if place > 1 and place == min(a.dim(), b.dim()) < max(a.dim(), b.dim()):
+                yield from _levelled(a, b)  # the samples of one against the positions of the other
             yield Want(a, size=(-place, n))
             yield Want(b, size=(-place, m))
+
+
+def _levelled(a: torch.Tensor, b: torch.Tensor) -> Iterator[Want]:
+    """The one of more dimensions with fewer, the other with more."""
+    low, high = sorted((a, b), key=torch.Tensor.dim)
+    yield Want(high, rank=low.dim())
+    yield Want(low, rank=high.dim())
 
 
 def _joined(failure: Failure, operands: list[torch.Tensor]) -> Iterator[Want]:
@@ -319,5 +328,15 @@ def _of_module(failure: Failure) -> Iterator[Want]:
             continue
         given = next((frame.f_locals[n] for n in ("input", "src", "query", "x") if n in frame.f_locals), None)
         if isinstance(given, torch.Tensor) and isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+            if not given.is_floating_point():
+                yield Want(given, kind="float")
             yield Want(given, size=(-1, module.input_size))
+            state = frame.f_locals.get("hx")
+            if isinstance(state, torch.Tensor) and isinstance(module, nn.RNNBase):
+                directions = 2 if module.bidirectional else 1
+                yield Want(state, rank=3)
+                yield Want(state, size=(-1, module.hidden_size))
+                yield Want(state, size=(0, module.num_layers * directions))
+                if given.dim() == 3 and state.dim() == 3:
+                    yield Want(state, size=(1, given.shape[0 if module.batch_first else 1]))
         return
