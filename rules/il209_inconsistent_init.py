@@ -1,0 +1,158 @@
+"""IL209 inconsistent-init."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Location, Rule, Tensor
+from initlint.siblings import Oddity, oddities
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def one_block_left_out() -> nn.Module:
+    from torch import nn
+
+    layers = [nn.Linear(64, 64) for _ in range(5)]
+    for layer in layers[1:]:
+        nn.init.normal_(layer.weight, std=0.02)
+    return nn.Sequential(*layers)
+
+
+def one_direction_of_four() -> nn.Module:
+    import torch
+    from torch import nn
+
+    model = nn.LSTM(8, 16, num_layers=2, bidirectional=True, batch_first=True)
+    with torch.no_grad():
+        model.get_parameter("bias_hh_l0")[16:32] = 3.0
+    return model
+
+
+def one_branch_far_smaller() -> nn.Module:
+    from torch import nn
+
+    branches = [nn.Linear(64, 64) for _ in range(4)]
+    for i, branch in enumerate(branches):
+        nn.init.normal_(branch.weight, std=0.00001 if i == 2 else 0.02)
+    return nn.Sequential(*branches)
+
+
+def scaled_by_depth() -> nn.Module:
+    from torch import nn
+
+    layers = [nn.Linear(64, 64) for _ in range(6)]
+    for i, layer in enumerate(layers):
+        nn.init.normal_(layer.weight, std=0.1 / (i + 1) ** 0.5)
+    return nn.Sequential(*layers)
+
+
+def zero_last_layer() -> nn.Module:
+    from torch import nn
+
+    layers = [nn.Linear(64, 64) for _ in range(3)]
+    nn.init.zeros_(layers[-1].weight)
+    return nn.Sequential(*layers)
+
+
+def biases_of_two_kinds() -> nn.Module:
+    from torch import nn
+
+    layers = [nn.Linear(64, 64) for _ in range(3)]
+    for layer in layers[:2]:
+        nn.init.zeros_(layer.bias)
+    return nn.Sequential(*layers)
+
+
+def batch() -> torch.Tensor:
+    import torch
+
+    return torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
+
+
+def sequences() -> torch.Tensor:
+    import torch
+
+    return torch.randn(4, 6, 8, generator=torch.Generator().manual_seed(0))
+
+
+class InconsistentInit(Rule):
+    """A parameter that was initialised otherwise than its siblings.
+
+    Layers of one stack, directions of one recurrent layer and branches of one block do the same work. If
+    one of them starts at another scale, it was most likely left out of a loop, or caught by a branch of
+    the initialiser that was meant for another layer.
+
+    Initialise all siblings by the same line. A scale that falls with depth, a special first or last layer
+    and a zero at the end of every branch are no oddities.
+    """
+
+    code = "IL209"
+    name = "inconsistent-init"
+    severity = "warning"
+    needs = frozenset({"provenance", "statistics"})
+    explained_by = {
+        "partial-init": "same",
+        "uninitialized-memory": "same",
+        "repeated-init": "same",
+        "overwritten-init": "same",
+        "recipe-deviation": "same",
+        "dead-zero-init": "same",
+    }
+    ratio: float = 1.5  #: factor between standard deviations below which the choice of scheme is taste
+    shift: float = 0.25  #: difference that matters to a bias, in units of the pre-activation (about 1)
+    examples = (
+        Example(one_block_left_out, finds=("0.weight",), inputs=batch),
+        Example(
+            one_direction_of_four,
+            finds=("bias_hh_l1", "bias_hh_l0_reverse", "bias_hh_l1_reverse"),
+            inputs=sequences,
+        ),
+        Example(one_branch_far_smaller, finds=("2.weight",)),
+        Example(scaled_by_depth, inputs=batch),
+        Example(zero_last_layer, inputs=batch),
+        Example(biases_of_two_kinds, inputs=batch),
+    )
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        seen: set[str] = set()
+        for oddity in oddities(model, ratio=self.ratio, shift=self.shift):
+            odd, typical = oddity.odd, oddity.typical[0]
+            if odd.name in seen or odd.statistics is None or typical.statistics is None:
+                continue
+            seen.add(odd.name)
+            count = len(oddity.typical)
+            yield self.finding(
+                odd,
+                f"{_values(odd)} here, {_values(typical)} in {typical.name}"
+                + (f" and {count - 1} more of its kind" if count > 1 else "")
+                + (f": {oddity.write.operation} did not reach it" if oddity.missed else ""),
+                help="initialise it by the line that initialises its siblings"
+                if oddity.missed
+                else "give it the scale of its siblings",
+                measured={"rms": odd.statistics.rms},
+                expected={"rms": typical.statistics.rms},
+                site=oddity.write.site,
+                locations=_locations(oddity),
+            )
+
+
+def _values(tensor: Tensor) -> str:
+    figures = tensor.statistics
+    if figures is None:
+        return "unknown values"
+    if figures.constant:
+        return f"every value {figures.mean:.3g}"
+    return f"standard deviation {figures.std:.3g}"
+
+
+def _locations(oddity: Oddity) -> Iterator[Location]:
+    """The calls that led to the initialiser, and the lines that the odd one's values come from."""
+    for site in oddity.write.callers[1:]:
+        if site.package is None:
+            yield Location(site, "called from here")
+    if oddity.odd.site is not None and oddity.odd.site != oddity.write.site:
+        yield Location(oddity.odd.site, f"{oddity.odd.name} keeps what was written here")

@@ -1,0 +1,149 @@
+"""Who is whose sibling, and which of them is odd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from initlint.engine import examine
+from initlint.evidence import Evidence
+from initlint.rule import Rule
+from initlint.siblings import oddities, siblings
+
+
+class Keep(Rule):
+    """Keeps the evidence."""
+
+    code = "IL999"
+    name = "keep"
+    severity = "note"
+    needs = frozenset({"provenance", "statistics"})
+    evidence: Evidence | None = None
+
+    def check(self, model: Evidence) -> tuple[()]:
+        Keep.evidence = model
+        return ()
+
+
+def evidence(build: Callable[[], nn.Module]) -> Evidence:
+    examine("target", lambda: build, [Keep()])
+    assert Keep.evidence is not None
+    return Keep.evidence
+
+
+def odd(build: Callable[[], nn.Module]) -> set[str]:
+    return {oddity.odd.name for oddity in oddities(evidence(build), ratio=1.5, shift=0.25)}
+
+
+class Block(nn.Module):
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(width, width) for _ in range(3))
+
+
+def blocks(count: int) -> nn.ModuleList:
+    return nn.ModuleList(Block() for _ in range(count))
+
+
+def small(*layers: nn.Module) -> None:
+    for layer in layers:
+        nn.init.normal_(layer.get_parameter("weight"), std=0.01)
+
+
+def test_siblings_by_index_layer_direction_and_name() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = blocks(2)
+            self.rnn = nn.GRU(4, 4, num_layers=2, bidirectional=True)
+            self.rnn_fwd, self.rnn_bwd = nn.RNNCell(3, 5), nn.RNNCell(3, 5)
+
+    found = {(g.kind, g.pattern): tuple(t.name for t in g.members) for g in siblings(evidence(Model))}
+    assert found["index", "blocks.{}.q.weight"] == ("blocks.0.q.weight", "blocks.1.q.weight")
+    assert found["layer", "rnn.weight_hh{}"] == tuple(
+        f"rnn.weight_hh_{layer}" for layer in ("l0", "l0_reverse", "l1", "l1_reverse")
+    )
+    assert found["direction", "rnn_{}.weight_ih"] == ("rnn_fwd.weight_ih", "rnn_bwd.weight_ih")
+    assert found["named", "blocks.0.{}.weight"] == tuple(f"blocks.0.{name}.weight" for name in "qkv")
+
+
+def test_other_shapes_are_no_siblings() -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 6), nn.Linear(6, 2))
+
+    assert not list(siblings(evidence(build)))
+
+
+@pytest.mark.parametrize("missed", range(4))
+def test_a_block_that_a_loop_misses(missed: int) -> None:
+    def build() -> nn.Module:
+        model = blocks(4)
+        for i, block in enumerate(model):
+            if i != missed:
+                small(*block.children())
+        return model
+
+    expected = {f"{missed}.{name}.weight" for name in "qkv"} if missed < 3 else set()
+    assert odd(build) == expected  # without a graph the last one may be a head
+
+
+def test_a_projection_that_its_line_misses() -> None:
+    def build() -> nn.Module:
+        model = Block()
+        small(model.q, model.k)
+        return model
+
+    assert odd(build) == {"v.weight"}
+
+
+def test_an_initialiser_that_returns_after_the_first_block() -> None:
+    def build() -> nn.Module:
+        model = blocks(3)
+        small(model.get_submodule("0.q"))
+        return model
+
+    assert {"1.q.weight"} <= odd(build)
+
+
+@pytest.mark.parametrize("chosen", [0, -1])
+def test_a_special_first_or_last_layer_is_a_choice(chosen: int) -> None:
+    def build() -> nn.Module:
+        model = nn.Sequential(*(nn.Linear(32, 32) for _ in range(4)))
+        small(model[chosen])
+        return model
+
+    assert odd(build) == set()
+
+
+def test_scales_that_fall_with_depth_are_a_choice() -> None:
+    def build() -> nn.Module:
+        model = nn.Sequential(*(nn.Linear(32, 32) for _ in range(6)))
+        for i, layer in enumerate(model):
+            nn.init.normal_(layer.get_parameter("weight"), std=0.1 / (i + 1))
+        return model
+
+    assert odd(build) == set()
+
+
+def test_orthogonal_siblings_of_equal_scale() -> None:
+    def build() -> nn.Module:
+        model = nn.GRU(32, 32, num_layers=3)
+        for name in ("weight_hh_l0", "weight_hh_l1"):
+            nn.init.orthogonal_(model.get_parameter(name))
+        return model
+
+    assert odd(build) == {"weight_hh_l2"}
+
+
+def test_equal_scales_of_other_lines_are_no_oddity() -> None:
+    def build() -> nn.Module:
+        model = nn.Sequential(*(nn.Linear(32, 32, bias=False) for _ in range(4)))
+        for layer in (model[0], model[2], model[3]):
+            nn.init.kaiming_uniform_(layer.get_parameter("weight"), a=5**0.5)
+        return model
+
+    torch.manual_seed(0)
+    assert odd(build) == set()
