@@ -34,6 +34,7 @@ class Write:
     elements: int = 0  # how many elements it covered
     default: bool = False  # made by the constructor of the torch.nn module that owns the tensor
     pretrained: bool = False  # copied from loaded values (load_state_dict, torch.load, from_pretrained)
+    replaces: bool = True  # keeps nothing of what the elements held before
 
 
 @dataclass(frozen=True, slots=True)

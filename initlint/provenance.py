@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import CodeType
 from typing import NamedTuple
 
@@ -171,24 +172,25 @@ class Reading:
             return self.write(storage, group[0])
         kinds = [self.dataflow.kind(storage, index) for index in group]
         kind: Kind = "random" if "random" in kinds else kinds[-1]
-        return self.write(storage, group[-1], kind, max(storage[index].numel for index in group))
+        elements = max(storage[index].numel for index in group)
+        replaces = any(storage[index].operator.replaces for index in group)
+        return replace(self.write(storage, group[-1]), kind=kind, elements=elements, replaces=replaces)
 
-    def write(
-        self, storage: Storage, index: int, kind: Kind | None = None, elements: int | None = None
-    ) -> Write:
+    def write(self, storage: Storage, index: int) -> Write:
         """The record of one event."""
         event = storage[index]
         sites = tuple(self.positions.site(line) for line in event.lines)
         return Write(
             order=event.order,
             operation=spelling.operation(event),
-            kind=kind or self.dataflow.kind(storage, index),
+            kind=self.dataflow.kind(storage, index),
             site=sites[0] if sites else Site("<unknown>", 0),
             callers=sites[1:],
             arguments=spelling.arguments(event),
-            elements=event.numel if elements is None else elements,
+            elements=event.numel,
             default=event.default,
             pretrained=bool(event.inputs) and _loaded(event),
+            replaces=event.operator.replaces,
         )
 
     def site(self, instruction: Instruction) -> Site:

@@ -1,0 +1,237 @@
+"""Values that a build wrote more than once: what was lost, and what was applied again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+from initlint.evidence import Evidence, Tensor, Write
+from initlint.finding import Site
+
+_STRUCTURED = frozenset({"nn.init.orthogonal_", "nn.init.eye_", "nn.init.dirac_", "nn.init.sparse_"})
+_MAKING = frozenset({"copy.deepcopy", "Tensor.clone", "Tensor.to", "external"})
+#: In-place operations that give another result each time they are applied.
+_ACCUMULATING = frozenset(
+    spelled
+    for name in (
+        *("mul", "div", "true_divide", "add", "sub", "neg", "pow", "addcmul", "addcdiv"),
+        *("exp", "expm1", "log", "log1p", "log2", "log10", "sqrt", "rsqrt", "reciprocal", "square"),
+        *("erfinv", "logit", "sigmoid", "tanh", "t", "transpose"),
+    )
+    for spelled in (f"Tensor.{name}_", f"torch.{name}")
+)
+
+Line = tuple[str, int]
+
+
+def _line(site: Site) -> Line:
+    return site.file, site.line
+
+
+def explicit(tensor: Tensor) -> tuple[Write, ...]:
+    """Writes that a user's line asked for: neither a constructor's of torch.nn nor the allocation's own."""
+    return tuple(
+        write
+        for write in tensor.provenance.writes
+        if not write.default and not write.operation.startswith("torch.") and write.operation not in _MAKING
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What each line wrote, itself or through what it calls: names of parameters and their families."""
+
+    names: Mapping[Line, tuple[str, ...]]
+    families: Mapping[Line, frozenset[str]]
+
+    def through(self, site: Site) -> int:
+        """Families of parameters that were written through a line."""
+        return len(self.families.get(_line(site), ()))
+
+    def breadth(self, write: Write) -> int:
+        """Families that the most particular line on the way to a write stands for."""
+        return min(self.through(site) for site in (write.site, *write.callers))
+
+
+def reach(model: Evidence) -> Reach:
+    """Which lines wrote what, over the whole build."""
+    names: dict[Line, list[str]] = {}
+    families: dict[Line, set[str]] = {}
+    for tensor in model.tensors:
+        for write in explicit(tensor):
+            for line in {_line(site) for site in (write.site, *write.callers)}:
+                names.setdefault(line, []).append(tensor.name)
+                families.setdefault(line, set()).add(tensor.family)
+    return Reach(
+        {line: tuple(found) for line, found in names.items()},
+        {line: frozenset(found) for line, found in families.items()},
+    )
+
+
+def parting(first: Write, second: Write) -> tuple[Site, Site] | None:
+    """Where the ways to two writes part: two lines of one function; None if they share no function."""
+    a, b = ((*write.callers[::-1], write.site) for write in (first, second))
+    for mine, other in zip(a, b, strict=False):
+        if mine != other:
+            same = (mine.file, mine.function) == (other.file, other.function)
+            return (mine, other) if same else None
+    return None
+
+
+# ---------------------------------------------------------------- overwritten
+
+
+class Overwriting(NamedTuple):
+    """A particular value that a later write of many tensors replaced."""
+
+    tensor: Tensor
+    special: Write
+    blanket: Write
+    written: tuple[str, ...]  # all that the blanket line wrote
+
+
+def overwritings(model: Evidence) -> Iterator[Overwriting]:
+    """Values of another kind that were written on purpose and then replaced by a line that writes many."""
+    lines = reach(model)
+    for tensor in model.tensors:
+        writes = explicit(tensor)
+        for i, special in enumerate(writes):
+            later = next((w for w in writes[i + 1 :] if w.replaces and w.elements >= tensor.elements), None)
+            if later is not None and not _loads(later) and _lost(special, later, tensor, lines, model):
+                yield Overwriting(tensor, special, later, lines.names[_line(later.site)])
+                break
+
+
+def _loads(write: Write) -> bool:
+    return write.pretrained or write.operation == "load_state_dict"
+
+
+def _lost(special: Write, later: Write, tensor: Tensor, lines: Reach, model: Evidence) -> bool:
+    """The later write is less particular about the tensor, and leaves another kind of value."""
+    if _loads(special):
+        return _spans(lines.names[_line(later.site)], model)
+    if special.site == later.site or lines.breadth(later) <= max(1, lines.breadth(special)):
+        return False
+    return _differ(special, later, vector=len(tensor.shape) < 2)
+
+
+def _spans(names: tuple[str, ...], model: Evidence) -> bool:
+    """A line wrote into several parts of the model, or into all that was loaded."""
+    loaded = {t.name for t in model.parameters if any(map(_loads, t.provenance.writes)) and len(t.shape) > 1}
+    return len({name.partition(".")[0] for name in names}) > 1 or (bool(loaded) and loaded <= set(names))
+
+
+def _differ(first: Write, second: Write, *, vector: bool) -> bool:
+    """The two writes leave values of different kinds."""
+    if first.operation in _STRUCTURED and first.operation != second.operation:
+        return True
+    match first.kind, second.kind:
+        case "constant", "constant":
+            before, after = constant(first), constant(second)
+            return before is not None and after is not None and before != after
+        case "constant", "random":
+            before = constant(first)
+            return before != second.arguments.get("mean") if before else not vector
+        case "random", "random":
+            one, other = spread(first), spread(second)
+            return one is not None and other is not None and not 1 / 5 < one / other < 5
+    return "unknown" not in (first.kind, second.kind)
+
+
+def constant(write: Write) -> float | None:
+    """The constant that a write left, if its arguments tell."""
+    match write.operation:
+        case "nn.init.zeros_" | "Tensor.zero_":
+            return 0.0
+        case "nn.init.ones_":
+            return 1.0
+    value = write.arguments.get("val", write.arguments.get("value"))
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def spread(write: Write) -> float | None:
+    """The standard deviation that a random write was asked for, if its arguments tell."""
+    std = write.arguments.get("std")
+    if isinstance(std, (int, float)) and std > 0:
+        return float(std)
+    low = write.arguments.get("a", write.arguments.get("from"))
+    high = write.arguments.get("b", write.arguments.get("to"))
+    if isinstance(low, (int, float)) and isinstance(high, (int, float)) and high > low:
+        return float(high - low) / 12**0.5
+    return None
+
+
+# ---------------------------------------------------------------- written again
+
+
+class Slip(NamedTuple):
+    """A parameter that was initialised twice beside one that was not initialised at all."""
+
+    tensor: Tensor
+    first: Site
+    second: Site
+    writes: tuple[Write, Write]
+    sibling: Tensor
+
+
+def slips(model: Evidence) -> Iterator[Slip]:
+    """Two lines of one function that write one and the same parameter, where a sibling got neither."""
+    lines = reach(model)
+    for tensor in model.parameters:
+        whole = [w for w in explicit(tensor) if w.replaces and w.elements >= tensor.elements]
+        for one, two in pairwise(whole):
+            place = parting(one, two)
+            if place is None or place[0].line == place[1].line or one.operation != two.operation:
+                continue
+            if any(lines.through(site) != 1 for site in place):
+                continue
+            sibling = next(_siblings(model, tensor), None)
+            if sibling is not None:
+                yield Slip(tensor, *place, (one, two), sibling)
+
+
+def _siblings(model: Evidence, tensor: Tensor) -> Iterator[Tensor]:
+    """Parameters of the same name in like modules beside this one's, which no line wrote explicitly."""
+    parent = tensor.owner.rpartition(".")[0]
+    for other in model.parameters:
+        if (
+            other.local_name == tensor.local_name
+            and other.owner_class == tensor.owner_class
+            and other.owner.rpartition(".")[0] == parent
+            and other.name != tensor.name
+            and not explicit(other)
+        ):
+            yield other
+
+
+class Repetition(NamedTuple):
+    """An operation on the values themselves that ran again on its own result."""
+
+    tensor: Tensor
+    first: Write
+    again: Write
+    times: int
+
+
+def repetitions(model: Evidence) -> Iterator[Repetition]:
+    """Operations of one line that were applied more than once without fresh values in between."""
+    for tensor in model.tensors:
+        applied: dict[tuple[Line, str], list[Write]] = {}
+        events = (*tensor.provenance.origins, *tensor.provenance.writes)
+        for write in sorted(events, key=lambda event: event.order):
+            fresh = write.kind in ("random", "constant") and write.elements >= tensor.elements
+            if write.operation in _ACCUMULATING:
+                applied.setdefault((_line(write.site), write.operation), []).append(write)
+            elif write.replaces and fresh:
+                applied.clear()
+        for same in applied.values():
+            if len(same) > 1 and _apart(same, tensor):
+                yield Repetition(tensor, same[0], same[1], len(same))
+                break
+
+
+def _apart(same: list[Write], tensor: Tensor) -> bool:
+    """They came from different places, or hit one tensor under several names: no loop that iterates."""
+    return len({write.callers for write in same}) > 1 or bool(tensor.aliases)

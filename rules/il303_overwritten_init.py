@@ -1,0 +1,121 @@
+"""IL303 overwritten-init."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Location, Rule
+from initlint.rewrites import overwritings
+from initlint.story import at, said, way
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def zero_head_overwritten() -> nn.Module:
+    from torch import nn
+
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(8, 16)
+            self.outer = nn.Linear(16, 8)
+            nn.init.zeros_(self.outer.weight)
+
+    def xavier(module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+
+    return nn.Sequential(Residual(), Residual()).apply(xavier)
+
+
+def loaded_then_drawn_again() -> nn.Module:
+    from torch import nn
+
+    def body() -> nn.Sequential:
+        return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8))
+
+    model = nn.ModuleDict({"body": body(), "head": nn.Linear(8, 2)})
+    model["body"].load_state_dict(body().state_dict())
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.02)
+    return model
+
+
+def default_draws_replaced() -> nn.Module:
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(8, 16)
+            self.outer = nn.Linear(16, 8)
+            nn.init.kaiming_normal_(self.inner.weight)
+            nn.init.zeros_(self.inner.bias)
+
+    def xavier(module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+
+    return nn.Sequential(Block(), Block()).apply(xavier)
+
+
+def special_after_blanket() -> nn.Module:
+    from torch import nn
+
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8))
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.02)
+    nn.init.zeros_(model.get_parameter("2.weight"))
+    return model
+
+
+def new_head_on_a_loaded_body() -> nn.Module:
+    from torch import nn
+
+    def net() -> nn.Sequential:
+        return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8))
+
+    model = net()
+    model.load_state_dict(net().state_dict())
+    nn.init.normal_(model.get_parameter("2.weight"), std=0.02)
+    return model
+
+
+class OverwrittenInit(Rule):
+    """A value set on purpose that a blanket initialiser wrote over.
+
+    A layer's own choice (zeros at the end of a branch, an orthogonal matrix, a gate bias, loaded weights)
+    holds only until a loop over all modules gives every layer the same draw. Nothing tells that the
+    earlier line had no effect.
+
+    Run the blanket initialiser first, or let it skip what was set on purpose.
+    """
+
+    code = "IL303"
+    name = "overwritten-init"
+    severity = "warning"
+    needs = frozenset({"provenance"})
+    examples = (
+        Example(zero_head_overwritten, finds=("0.outer.weight", "1.outer.weight")),
+        Example(loaded_then_drawn_again, finds=("body.0.weight",)),
+        Example(default_draws_replaced),
+        Example(special_after_blanket),
+        Example(new_head_on_a_loaded_body),
+    )
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for tensor, special, blanket, written in overwritings(model):
+            yield self.finding(
+                tensor,
+                f"set by {said(special)}, then overwritten by {said(blanket)}, "
+                f"which wrote {len(written)} tensors",
+                measured={"last write": blanket.operation},
+                expected={"last write": special.operation},
+                help=f"run {at(blanket.site)} before {at(special.site)}, or let it skip this parameter",
+                site=blanket.site,
+                locations=(*way(blanket), Location(special.site, "the value that was lost")),
+            )

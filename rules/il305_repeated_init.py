@@ -1,0 +1,127 @@
+"""IL305 repeated-init."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Location, Rule
+from initlint.rewrites import repetitions, slips
+from initlint.story import at, said, way
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def wrong_name_pasted() -> nn.Module:
+    from torch import nn
+
+    class ActorCritic(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.policy, self.value = nn.Linear(8, 4), nn.Linear(8, 1)
+            nn.init.orthogonal_(self.value.weight, gain=1.0)
+            nn.init.orthogonal_(self.value.weight, gain=0.01)
+
+    return ActorCritic()
+
+
+def scaled_in_constructor_and_again() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Gate(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.linspace(0.1, 1, 8))
+            self.reset_parameters()
+
+        def reset_parameters(self) -> None:
+            self.weight.data.mul_(0.1)
+
+    model = nn.Sequential(Gate(), Gate())
+    for gate in model:
+        assert isinstance(gate, Gate)
+        gate.reset_parameters()
+    return model
+
+
+def drawn_afresh_and_scaled() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Gate(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.empty(8))
+            self.reset_parameters()
+
+        def reset_parameters(self) -> None:
+            nn.init.uniform_(self.weight)
+            self.weight.data.mul_(0.1)
+
+    model = nn.Sequential(Gate(), Gate())
+    for gate in model:
+        assert isinstance(gate, Gate)
+        gate.reset_parameters()
+    return model
+
+
+def general_then_particular() -> nn.Module:
+    from torch import nn
+
+    class ActorCritic(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.policy, self.value = nn.Linear(8, 4), nn.Linear(8, 1)
+            for layer in (self.policy, self.value):
+                nn.init.orthogonal_(layer.weight, gain=1.0)
+            nn.init.orthogonal_(self.policy.weight, gain=0.01)
+
+    return ActorCritic()
+
+
+class RepeatedInit(Rule):
+    """A parameter initialised twice where once was meant.
+
+    Two lines that write the same parameter, beside a sibling that no line writes, are a name copied and
+    not changed. An operation on the values themselves (scaling, a logarithm) that runs again gives another
+    result each time: an initialiser that does so must not be called from two places.
+
+    Name the sibling in one of the two lines; draw or copy fresh values before transforming them in place.
+    """
+
+    code = "IL305"
+    name = "repeated-init"
+    severity = "warning"
+    needs = frozenset({"provenance"})
+    examples = (
+        Example(wrong_name_pasted, finds=("value.weight", "policy.weight")),
+        Example(scaled_in_constructor_and_again, finds=("0.weight", "1.weight")),
+        Example(drawn_afresh_and_scaled),
+        Example(general_then_particular),
+    )
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for tensor, first, second, writes, sibling in slips(model):
+            yield self.finding(
+                tensor,
+                f"written by {writes[0].operation} at {at(first)} and again at {at(second)}; "
+                f"{sibling.name} beside it is written by neither",
+                measured={"writes": 2},
+                expected={"writes": 1},
+                help=f"name {sibling.name} in one of the two lines",
+                site=second,
+                locations=[Location(first, "the first write, without effect")],
+                related=[sibling.name],
+            )
+        for tensor, write, again, times in repetitions(model):
+            yield self.finding(
+                tensor,
+                f"{said(write)} was applied {times} times to its own result",
+                measured={"times": times},
+                expected={"times": 1},
+                help="draw or copy fresh values before the operation, or call the initialiser once",
+                site=again.site,
+                locations=(*way(again), *way(write)),
+            )
