@@ -384,6 +384,8 @@ def _annotated(
         leaves=signal.node in leaving,
         residual=facts.residual,
         branch_ratio=branch / stream if facts.residual and stream > 0 else None,
+        summands=facts.summands,
+        operands=run.operands.get(signal.node),
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from initlint.finding import Site
 
@@ -243,6 +243,24 @@ class Padding:
 # ---------------------------------------------------------------- trace: how it is used
 
 
+class Step(NamedTuple):
+    """A function of stored values: "exp", "neg", or "mul" with the constant that it multiplies by."""
+
+    operation: str
+    value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What leads to a use of a tensor, and what its result is for."""
+
+    sources: tuple[str, ...] = ()  # weights whose outputs it takes, with no weight between
+    steps: tuple[Step, ...] = ()  # what is done to the stored values before they meet the data
+    factor: float = 1.0  # constant by which the output is multiplied before its activation
+    gates: tuple[int, ...] = ()  # parts of the output that scale a residual branch they do not depend on
+    cosine: bool = False  # scales inner products of normalised vectors
+
+
 @dataclass(frozen=True, slots=True)
 class Use:
     """How the graph consumes a tensor.
@@ -275,6 +293,7 @@ class Use:
     uses: int = 1  # times it is consumed in one forward
     padding: int | None = None  # row that a lookup treats as no entry
     offset: float | None = 0.0  # number added before use, as in 1 + gain; None when changed otherwise
+    wiring: Wiring = Wiring()
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +362,8 @@ class Signal:
     residual: bool = False  # output of a residual addition
     branch_ratio: float | None = None  # residual addition: rms of the branch / rms of the stream
     leaves: bool = False  # is an output of the model, or becomes one without another signal
+    summands: tuple[tuple[str, ...], ...] = ()  # addition: the last weights behind each operand
+    operands: tuple[float, float] | None = None  # addition: rms of each operand
 
 
 @dataclass(frozen=True, slots=True)

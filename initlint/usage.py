@@ -18,6 +18,7 @@ from initlint.consumption import Consumption, Meeting, Stored
 from initlint.declared import declared_use, declared_uses
 from initlint.evidence import Use
 from initlint.flow import Flow, flow
+from initlint.wiring import Wires
 
 if TYPE_CHECKING:
     from initlint.trace import Trace
@@ -47,6 +48,7 @@ class NodeFacts:
     stream: str | None = None
     branch_first: bool = False  # the branch is the first operand of the addition
     flowing: tuple[str, ...] = ()  # nodes whose values flow into it
+    summands: tuple[tuple[str, ...], ...] = ()  # the last weights behind each operand of an addition
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,12 @@ def usage(trace: Trace, model: nn.Module) -> Usage:
         return Usage(uses=declared)
     seen = consume(trace.graph, _stored(model, declared))
     facts = flow(seen)
+    wires = Wires(seen, facts)
     return Usage(
-        uses=dict(_uses(seen, facts)),
-        nodes={seen.nodes[i].name: _facts(seen, facts, i) for i in range(len(seen.nodes)) if seen.data[i]},
+        uses=dict(_uses(seen, facts, wires)),
+        nodes={
+            seen.nodes[i].name: _facts(seen, facts, wires, i) for i in range(len(seen.nodes)) if seen.data[i]
+        },
         outputs=tuple(seen.nodes[i].name for i in seen.outputs if seen.data[i]),
     )
 
@@ -93,7 +98,7 @@ def _stored(model: nn.Module, declared: Mapping[str, Use]) -> dict[str, Stored]:
 # ---------------------------------------------------------------- nodes
 
 
-def _facts(seen: Consumption, facts: Flow, i: int) -> NodeFacts:
+def _facts(seen: Consumption, facts: Flow, wires: Wires, i: int) -> NodeFacts:
     branch, stream = facts.residual.get(i, (None, None))
     return NodeFacts(
         kind=_kind(seen, facts, i),
@@ -105,6 +110,7 @@ def _facts(seen: Consumption, facts: Flow, i: int) -> NodeFacts:
         stream=seen.nodes[stream].name if stream is not None else None,
         branch_first=branch is not None and seen.flowing[i][:1] == (branch,),
         flowing=tuple(seen.nodes[p].name for p in seen.flowing[i]),
+        summands=wires.summands(i),
     )
 
 
@@ -130,14 +136,15 @@ def _kind(seen: Consumption, facts: Flow, i: int) -> Kind:
 # ---------------------------------------------------------------- tensors
 
 
-def _uses(seen: Consumption, facts: Flow) -> Iterator[tuple[str, Use]]:
+def _uses(seen: Consumption, facts: Flow, wires: Wires) -> Iterator[tuple[str, Use]]:
     met: dict[str, list[Meeting]] = {}
     for meeting in seen.meetings:
         met.setdefault(meeting.tensor, []).append(meeting)
     for node in seen.nodes:
         if node.op == "get_attr" and (tensor := seen.stored.get(str(node.target))) is not None:
             meetings = met.get(tensor.name)
-            yield tensor.name, _use(seen, facts, tensor, meetings) if meetings else _unmet(seen, tensor, node)
+            use = _use(seen, facts, wires, tensor, meetings) if meetings else _unmet(seen, tensor, node)
+            yield tensor.name, use
 
 
 def _unmet(seen: Consumption, tensor: Stored, node: Any) -> Use:
@@ -152,7 +159,7 @@ def _lone(tensor: Stored) -> Literal["scalar", "other"]:
     return "scalar" if prod(tensor.shape) == 1 else "other"
 
 
-def _use(seen: Consumption, facts: Flow, tensor: Stored, meetings: Sequence[Meeting]) -> Use:
+def _use(seen: Consumption, facts: Flow, wires: Wires, tensor: Stored, meetings: Sequence[Meeting]) -> Use:
     uses = [(_one_use(seen, facts, tensor, meeting), meeting) for meeting in meetings]
     uses.sort(key=lambda pair: PRECEDENCE.index(pair[0].role))
     first = uses[0][0]
@@ -168,6 +175,7 @@ def _use(seen: Consumption, facts: Flow, tensor: Stored, meetings: Sequence[Meet
         ends_residual=any(use.ends_residual for use, _ in alike),
         reaches_output=any(use.reaches_output for use, _ in alike),
         uses=len({meeting.node for meeting in meetings}),
+        wiring=wires.wiring(alike[0][1], max(parts, first.parts)),
     )
 
 

@@ -1,0 +1,147 @@
+"""Trainable branches beside frozen weights, which leave the pretrained function as it is at the start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from initlint.evidence import Evidence, Signal, Tensor
+from initlint.recipes.recipe import Deviation, Recipe, inputs, outputs, zero
+
+#: Branch over stream at the start. Houlsby et al. find that N(0, 0.01²) in both layers trains and that larger
+#: values lose accuracy (section 3.6); that draw gives about 0.02, PyTorch's default 0.2.
+NEAR_IDENTITY = 0.1
+
+
+def _named(*tensors: Tensor) -> bool:
+    """The adapted layer was named as one, where nothing is frozen yet when the model is built."""
+    return any(word in f"{t.name} {t.owner_class}".lower() for t in tensors for word in ("lora", "adapter"))
+
+
+def _down(model: Evidence, up: Tensor) -> Tensor | None:
+    """The first of two layers with a bottleneck between them, the second of which is `up`."""
+    sources = up.use.wiring.sources if up.use is not None else ()
+    down = model.by_name.get(sources[0]) if len(sources) == 1 else None
+    if down is None or down.use is None or down is up:
+        return None
+    return down if outputs(down) < min(inputs(down) or outputs(up), outputs(up)) else None
+
+
+def _additions(model: Evidence, up: Tensor) -> Iterator[tuple[Signal, tuple[Tensor, ...], float]]:
+    """Sums of which `up` alone makes one operand: the weights behind the other, and how large it is to it."""
+    for signal in model.signals:
+        if (up.name,) not in signal.summands or signal.operands is None:
+            continue
+        mine = signal.summands.index((up.name,))
+        others = tuple(model.by_name[n] for n in signal.summands[1 - mine])
+        if others and signal.operands[1 - mine] > 0:
+            yield signal, others, signal.operands[mine] / signal.operands[1 - mine]
+
+
+def _replaced(base: tuple[Tensor, ...], up: Tensor) -> bool:
+    """The base was recomputed after the factors were set, so that their sum may still be what it was."""
+    last = up.provenance.last_write
+    return any(
+        (write := tensor.provenance.last_write) is not None
+        and last is not None
+        and write.kind != "random"
+        and write.order > last.order
+        for tensor in base
+    )
+
+
+def _beside(model: Evidence, up: Tensor, down: Tensor) -> tuple[tuple[Tensor, ...], float | None]:
+    """The weights a low-rank pair is added to, and the size of what it adds to their output, if measured."""
+    for _, others, ratio in _additions(model, up):
+        same = tuple(t for t in others if t.use and down.use and _same_input(t, down))
+        if same:
+            return same, ratio
+    return (), None
+
+
+def _same_input(first: Tensor, second: Tensor) -> bool:
+    one, other = first.use, second.use
+    return one is not None and other is not None and one.wiring.sources == other.wiring.sources
+
+
+def _merged(model: Evidence) -> Iterator[tuple[Tensor, Tensor, tuple[Tensor, ...]]]:
+    """Pairs whose product is added to a weight before it is applied: up, down, and that weight."""
+    together: dict[str, list[Tensor]] = {}
+    for weight in model.weights:
+        if weight.use is not None:
+            together.setdefault(weight.use.node, []).append(weight)
+    for group in together.values():
+        for up in group if len(group) == 3 else ():
+            for down in group:
+                (base,) = (
+                    [t for t in group if t is not up and t is not down] or (None,)
+                    if up is not down
+                    else (None,)
+                )
+                if base is None or inputs(up) != outputs(down):
+                    continue
+                if outputs(up) == outputs(base) and inputs(down) == inputs(base) > outputs(down) < outputs(
+                    up
+                ):
+                    yield up, down, (base,)
+
+
+def _lora(model: Evidence) -> Iterator[Deviation]:
+    found: list[tuple[Tensor, Tensor, tuple[Tensor, ...], float | None]] = [
+        (up, down, base, None) for up, down, base in _merged(model)
+    ]
+    for up in model.weights:
+        down = _down(model, up)
+        if down is not None and down.use is not None and down.use.activation == "none":
+            base, ratio = _beside(model, up, down)
+            if base and ratio:
+                found.append((up, down, base, ratio))
+    for up, down, base, ratio in found:
+        frozen = not any(t.requires_grad for t in base) and up.requires_grad and down.requires_grad
+        if zero(up.statistics) or zero(down.statistics) or _replaced(base, up):
+            continue
+        if up.statistics is None or down.statistics is None or not (frozen or _named(up, down)):
+            continue
+        change = f" and change the output of {base[0].name} by {ratio:.0%}" if ratio else ""
+        yield Deviation(
+            subject=up,
+            message=f"both low-rank factors are random (rms {up.statistics.rms:.3g} here, "
+            f"{down.statistics.rms:.3g} in {down.name}){change} at the start",
+            help="set the factor that is applied last to zero, for example nn.init.zeros_",
+            measured={"rms": up.statistics.rms},
+            expected={"rms": 0.0},
+            harms=frozen,
+        )
+
+
+def _bottleneck(model: Evidence) -> Iterator[Deviation]:
+    for up in model.weights:
+        down = _down(model, up)
+        if down is None or down.use is None or down.use.activation == "none" or up.statistics is None:
+            continue
+        for _, others, ratio in _additions(model, up):
+            frozen = up.requires_grad and down.requires_grad and any(not t.requires_grad for t in others)
+            if ratio > NEAR_IDENTITY and (frozen or _named(up, down)):
+                yield Deviation(
+                    subject=up,
+                    message=f"the branch of {down.name} and this layer adds {ratio:.0%} to what it is "
+                    "added to at the start",
+                    help="set this layer to zero, or draw both with a std of at most 0.01",
+                    measured={"branch to stream": ratio},
+                    expected={"branch to stream": f"below {NEAR_IDENTITY}"},
+                    harms=frozen,
+                )
+                break
+
+
+LORA = Recipe(
+    name="LoRA",
+    asks="one factor random and the other zero, so that the adapted layer starts as the frozen one",
+    reference="Hu et al., LoRA, 2021, section 4.1",
+    deviations=_lora,
+)
+ADAPTER = Recipe(
+    name="adapter",
+    asks="a bottleneck adapter starts near the identity",
+    reference="Houlsby et al., Parameter-Efficient Transfer Learning for NLP, 2019, sections 2.1 and 3.6",
+    deviations=_bottleneck,
+)

@@ -1,0 +1,70 @@
+"""What a recipe is: a construction told by its structure, and what its paper asks of the initial values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from math import prod
+
+from initlint.evidence import Evidence, Statistics, Tensor
+from initlint.finding import Figure, Location, Site
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """A recognised construction that does not start as its recipe asks.
+
+    `harms`: what was measured shows the damage, or other members of the same construction follow the recipe.
+    """
+
+    subject: Tensor
+    message: str
+    help: str
+    measured: Mapping[str, Figure]
+    expected: Mapping[str, Figure]
+    harms: bool = False
+    related: tuple[str, ...] = ()
+    site: Site | None = None
+    locations: tuple[Location, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One construction: what it asks, who says so, and how a model departs from it."""
+
+    name: str
+    asks: str
+    reference: str
+    deviations: Callable[[Evidence], Iterable[Deviation]]
+
+
+# ---------------------------------------------------------------- views that several recipes need
+
+
+def zero(figures: Statistics | None) -> bool:
+    """Every value is exactly zero."""
+    return figures is not None and figures.constant and figures.maximum == 0
+
+
+def inputs(weight: Tensor) -> int:
+    """Features that a weight takes, the receptive field left out."""
+    use = weight.use
+    axes = use.contracted if use is not None else ()
+    return prod(weight.shape[a] for a in (axes[:1] if use is not None and use.role == "kernel" else axes))
+
+
+def outputs(weight: Tensor) -> int:
+    """Features that a weight gives."""
+    return prod(weight.shape[a] for a in weight.use.outputs) if weight.use is not None else 0
+
+
+def shift_of(model: Evidence, weight: Tensor) -> Tensor | None:
+    """The bias that is added where a weight is applied."""
+    bias = model.by_name.get(f"{weight.owner}.bias".lstrip("."))
+    return bias if bias is not None and bias is not weight else None
+
+
+def writes(tensors: Iterable[Tensor | None], what: str) -> tuple[Location, ...]:
+    """The lines that wrote some tensors, each once."""
+    sites = dict.fromkeys(tensor.site for tensor in tensors if tensor is not None)
+    return tuple(Location(site, what) for site in sites if site is not None)

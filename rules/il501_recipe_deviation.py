@@ -1,0 +1,198 @@
+"""IL501 recipe-deviation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Rule
+from initlint.recipes import RECIPES
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def both_lora_factors_random() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class LoRA(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.base = nn.Linear(16, 16).requires_grad_(False)
+            self.down = nn.Parameter(torch.randn(4, 16) * 0.1)
+            self.up = nn.Parameter(torch.randn(16, 4) * 0.1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            base: torch.Tensor = self.base(x)
+            return base + x @ self.down.T @ self.up.T
+
+    return LoRA()
+
+
+def one_lora_factor_zero() -> nn.Module:
+    from torch import nn
+
+    model = both_lora_factors_random()
+    nn.init.zeros_(model.get_parameter("up"))
+    return model
+
+
+def adaln_zero_in_the_last_layer_only() -> nn.Module:
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.LayerNorm(16, elementwise_affine=False)
+            self.layer = nn.Linear(16, 16)
+            self.modulation = nn.Linear(16, 48)
+
+        def forward(self, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+            scale, shift, gate = self.modulation(c).chunk(3, -1)
+            changed: torch.Tensor = gate * self.layer(self.norm(x) * (1 + scale) + shift)
+            return x + changed
+
+    class Diffusion(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.condition = nn.Linear(16, 16), nn.Linear(16, 16)
+            self.blocks = nn.ModuleList(Block() for _ in range(2))
+            self.norm = nn.LayerNorm(16, elementwise_affine=False)
+            self.modulation = nn.Linear(16, 32)
+            nn.init.zeros_(self.modulation.weight)
+            nn.init.zeros_(self.modulation.bias)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x, c = self.embedding(x), self.condition(x).relu()
+            for block in self.blocks:
+                x = block(x, c)
+            scale, shift = self.modulation(c).chunk(2, -1)
+            final: torch.Tensor = self.norm(x) * (1 + scale) + shift
+            return final
+
+    return Diffusion()
+
+
+def adaln_zero_everywhere() -> nn.Module:
+    from torch import nn
+
+    model = adaln_zero_in_the_last_layer_only()
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and module.out_features == 48:
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
+    return model
+
+
+def depth_scaled(*names: str) -> nn.Module:
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.LayerNorm(32)
+            self.gate, self.up = nn.Linear(32, 64), nn.Linear(32, 64)
+            self.down = nn.Linear(64, 32)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.norm(x)
+            down: torch.Tensor = self.down(nn.functional.silu(self.gate(h)) * self.up(h))
+            return x + down
+
+    blocks = [Block() for _ in range(4)]
+    for block in blocks:
+        for name, layer in block.named_children():
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.02 / 8**0.5 if name in names else 0.02)
+    return nn.Sequential(nn.Linear(16, 32), *blocks)
+
+
+def depth_scale_on_the_up_projection() -> nn.Module:
+    return depth_scaled("up")
+
+
+def depth_scale_on_the_residual_end() -> nn.Module:
+    return depth_scaled("down")
+
+
+def logit_scale_of_one(value: float = 1.0) -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Contrastive(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right = nn.Linear(16, 8), nn.Linear(16, 8)
+            self.logit_scale = nn.Parameter(torch.tensor(value))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            left, right = (nn.functional.normalize(f(x), dim=-1) for f in (self.left, self.right))
+            return self.logit_scale.exp() * left @ right.T
+
+    return Contrastive()
+
+
+def logit_scale_of_clip() -> nn.Module:
+    from math import log
+
+    return logit_scale_of_one(log(1 / 0.07))
+
+
+def batch() -> torch.Tensor:
+    import torch
+
+    return torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
+
+
+class RecipeDeviation(Rule):
+    """A known construction that does not start as its method asks.
+
+    Adapters, gated branches, sine layers, state spaces and dense detectors each come with an initialisation
+    that their results depend on. The construction is recognised by how its tensors are used, not by name.
+
+    Follow the paper that the finding cites, in every block, layer and direction. A deviation is a note
+    unless part of the construction follows the recipe, or frozen weights are shown to be disturbed.
+    """
+
+    code = "IL501"
+    name = "recipe-deviation"
+    severity = "note"
+    needs = frozenset({"provenance", "statistics", "graph", "probe"})
+    explained_by = {
+        "partial-init": "same",
+        "inconsistent-init": "same",
+        "overwritten-init": "same",
+        "discarded-write": "same",
+        "uninitialized-memory": "same",
+    }
+    examples = (
+        Example(both_lora_factors_random, finds=("up",), inputs=batch),
+        Example(one_lora_factor_zero, inputs=batch),
+        Example(
+            adaln_zero_in_the_last_layer_only,
+            finds=("blocks.0.modulation.weight", "blocks.1.modulation.weight"),
+            inputs=batch,
+        ),
+        Example(adaln_zero_everywhere, inputs=batch),
+        Example(depth_scale_on_the_up_projection, finds=("1.up.weight",), inputs=batch),
+        Example(depth_scale_on_the_residual_end, inputs=batch),
+        Example(logit_scale_of_one, finds=("logit_scale",), inputs=batch),
+        Example(logit_scale_of_clip, inputs=batch),
+    )
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for recipe in RECIPES:
+            for deviation in recipe.deviations(model):
+                yield self.finding(
+                    deviation.subject,
+                    f"{recipe.name}: {deviation.message}",
+                    help=f"{deviation.help} ({recipe.reference})",
+                    measured=deviation.measured,
+                    expected=deviation.expected,
+                    severity="warning" if deviation.harms else None,
+                    site=deviation.site,
+                    related=deviation.related,
+                    locations=deviation.locations,
+                )
