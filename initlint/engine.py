@@ -308,6 +308,7 @@ def _join(gathered: Gathered, settings: Settings) -> Evidence:
                 schemes=schemes(known, shape, use) if known is not None else (),
                 gradient=gradients.get(name),
                 confirmation=gathered.confirmations.get(name),
+                updated=gathered.probe is not None and name in gathered.probe.updated,
             )
         )
     evidence = Evidence(
@@ -350,6 +351,7 @@ def _with_signals(evidence: Evidence, run: Probe, analysis: Usage, model: nn.Mod
         ),
         unregistered=tuple(replace(item, reached=item.path in taking_part) for item in evidence.unregistered),
         created_in_forward=run.created,
+        couplings=run.couplings,
     )
 
 

@@ -397,6 +397,17 @@ class Logits:
     weights: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Coupling:
+    """Buffers of which the probe's forward made one the ratio of two others: means = sums / counts."""
+
+    counts: str
+    sums: str
+    means: str
+    disagreement: float  # relative distance of the means from that ratio before the forward
+    jump: float  # norm of the means after the forward / before
+
+
 # ---------------------------------------------------------------- joined
 
 
@@ -422,6 +433,7 @@ class Tensor:
     schemes: tuple[Scheme, ...] = ()
     gradient: Gradient | None = None
     confirmation: Confirmation | None = None
+    updated: bool = False  # the probe's forward changed it
 
     @property
     def local_name(self) -> str:
@@ -483,6 +495,7 @@ class Evidence:
     ties: tuple[Tie, ...] = ()
     rebuild: Rebuild | None = None
     logits: tuple[Logits, ...] = ()
+    couplings: tuple[Coupling, ...] = ()
     build_site: Site | None = None  # the target's own line
     dtype: str = "float32"  # the probe's
     training: bool = True

@@ -25,11 +25,12 @@ import torch
 from torch import fx, nn
 
 from initlint.errors import TargetError
-from initlint.evidence import Gradient, Logits, Scale, Signal, Unregistered
+from initlint.evidence import Coupling, Gradient, Logits, Scale, Signal, Unregistered
 from initlint.figures import duplicates, readable, sample, scale
 from initlint.inputs import Inputs
 from initlint.meter import Meter, Reading
 from initlint.preserve import CopyOnWrite, Snapshot, preserved, snapshot
+from initlint.running import Running
 from initlint.target import blame
 from initlint.trace import ATOMS, Leaf, Made, Recorder, Trace, ancestors, tensors
 
@@ -52,6 +53,8 @@ class Probe:
     calls: Mapping[str, int] = field(default_factory=dict)  # forward calls by first module path
     leaves: tuple[Leaf, ...] = ()  # tensors read that are neither registered nor given
     created: tuple[Unregistered, ...] = ()  # parameters that appeared during forward
+    updated: frozenset[str] = frozenset()  # buffers that the forward changed
+    couplings: tuple[Coupling, ...] = ()
     error: TargetError | None = None  # what the model raised; figures up to there are kept
 
 
@@ -122,6 +125,8 @@ class _Run:
     gradients: dict[str, Gradient] = field(default_factory=dict)
     no_backward: str = "the forward raised"
     error: TargetError | None = None
+    updated: frozenset[str] = frozenset()
+    couplings: tuple[Coupling, ...] = ()
 
     def forward(self, inputs: Inputs, device: torch.device, dtype: torch.dtype | None) -> None:
         """The recorded run."""
@@ -133,12 +138,14 @@ class _Run:
             parameter.grad = None
         self.meter = Meter(_batch(args, kwargs))
         self.recorder = Recorder(self.model, self.meter, self.kept.copy)
+        running = Running(self.model)
         with self.recorder:
             self.meter.inputs(self.recorder.begin(args, kwargs))
             with self._blaming():
                 output = self.model(*args, **kwargs)
                 self.output = list(output) if isinstance(output, GeneratorType) else output
             self.results = self.recorder.finish(self.output)
+        self.updated, self.couplings = running.updated(), running.couplings()
         self.meter.outputs(self.results)
         self.logits = tuple(_logits(self.results))
 
@@ -200,6 +207,8 @@ class _Run:
             calls=recorder.calls,
             leaves=tuple(recorder.leaves),
             created=tuple(_created(recorder)),
+            updated=self.updated,
+            couplings=self.couplings,
             error=self.error,
         )
 

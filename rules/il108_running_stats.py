@@ -1,0 +1,215 @@
+"""IL108 running-stats."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from math import hypot, isinf
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Rule
+from initlint.evidence import Coupling, Statistics, Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def variance_of_zeros() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class BatchNorm(nn.Module):
+        moving_mean: torch.Tensor
+        moving_var: torch.Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("moving_mean", torch.zeros(8))
+            self.register_buffer("moving_var", torch.zeros(8))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.batch_norm(x, self.moving_mean, self.moving_var, training=self.training)
+
+    return nn.Sequential(nn.Linear(8, 8), BatchNorm())
+
+
+def drawn_with_the_weights() -> nn.Module:
+    from torch import nn
+
+    model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
+    for tensor in model.state_dict().values():
+        if tensor.is_floating_point():
+            nn.init.normal_(tensor, std=0.02)
+    return model
+
+
+def means_stored_as_sums() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Codebook(nn.Module):
+        codes: torch.Tensor
+        counts: torch.Tensor
+        sums: torch.Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("codes", torch.randn(4, 8))
+            self.register_buffer("counts", torch.full((4,), 16.0))
+            self.register_buffer("sums", self.codes.clone())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            nearest = nn.functional.one_hot(torch.cdist(x, self.codes).argmin(-1), 4).type_as(x)
+            with torch.no_grad():
+                self.counts.lerp_(nearest.sum(0), 0.01)
+                self.sums.lerp_(nearest.T @ x, 0.01)
+                self.codes.copy_(self.sums / self.counts[:, None])
+            return nearest @ self.codes
+
+    return nn.Sequential(nn.Linear(8, 8), Codebook())
+
+
+def sums_that_agree() -> nn.Module:
+    model = means_stored_as_sums()
+    model.get_buffer("1.sums").mul_(16.0)
+    return model
+
+
+def sums_corrected_by_a_count() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Scaler(nn.Module):
+        running_var: torch.Tensor
+        steps: torch.Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("running_var", torch.zeros(8))
+            self.register_buffer("steps", torch.zeros(()))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                self.steps += 1
+                self.running_var.lerp_(x.var(0), 0.1)
+            return x / (self.running_var / (1 - 0.9**self.steps)).sqrt()
+
+    return nn.Sequential(nn.Linear(8, 8), Scaler())
+
+
+def untouched() -> nn.Module:
+    from torch import nn
+
+    return nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
+
+
+def batch() -> torch.Tensor:
+    import torch
+
+    return torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
+
+
+class RunningStats(Rule):
+    """Running statistics that do not start where their updates expect them.
+
+    Before the estimates have warmed up, evaluation divides by the root of the running variance: zeros make
+    that a factor of 1/√eps, negative values NaN. Where one buffer is recomputed from two others (means from
+    sums and counts), buffers that disagree at the start throw the first away with the first update.
+
+    Start means at zero, variances and deviations at one, and sums at means × counts.
+
+    References:
+        Ioffe and Szegedy, Batch Normalization, 2015, section 3.1. van den Oord et al., Neural Discrete
+        Representation Learning, 2017, appendix A.1: means are sums divided by counts.
+    """
+
+    code = "IL108"
+    name = "running-stats"
+    severity = "error"
+    needs = frozenset({"statistics", "probe"})
+    explained_by = {"uninitialized-memory": "same"}
+    examples = (
+        Example(variance_of_zeros, finds=("1.moving_var",), inputs=batch),
+        Example(drawn_with_the_weights, finds=("1.running_var",), inputs=batch),
+        Example(means_stored_as_sums, finds=("1.sums",), inputs=batch),
+        Example(sums_that_agree, inputs=batch),
+        Example(sums_corrected_by_a_count, inputs=batch),
+        Example(untouched, inputs=batch),
+    )
+
+    #: Root mean square distance from zero (means) or one (variances) of drawn values.
+    distance: float = 0.5
+    #: Relative distance of means from sums / counts at the start.
+    disagreement: float = 0.1
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for buffer in model.buffers:
+            figures, neutral = buffer.statistics, _neutral(buffer, model)
+            if figures is None or neutral is None or figures.nans or buffer.provenance.unwritten:
+                continue
+            if (neutral == 1 and figures.minimum < 0) or self._departs(buffer, figures, neutral, model):
+                spread = f" to {figures.maximum:.3g}" if not figures.constant else ""
+                yield self.finding(
+                    buffer,
+                    f"a running {'variance' if neutral else 'mean'} starts at {figures.minimum:.3g}{spread}",
+                    measured={"minimum": figures.minimum, "maximum": figures.maximum},
+                    expected={"minimum": neutral, "maximum": neutral},
+                    help=f"start it at {neutral:g}",
+                )
+        yield from (self._uncoupled(c, model) for c in model.couplings if c.disagreement > self.disagreement)
+
+    def _departs(self, buffer: Tensor, figures: Statistics, neutral: float, model: Evidence) -> bool:
+        if figures.constant:
+            corrected = figures.mean == 0 and _counts(buffer, model)
+            return figures.mean != neutral and not corrected
+        last = buffer.provenance.last_write
+        drawn = last is not None and last.kind == "random" and DRAWING.search(last.operation) is not None
+        return drawn and hypot(figures.mean - neutral, figures.std) > self.distance
+
+    def _uncoupled(self, coupling: Coupling, model: Evidence) -> Finding:
+        nothing = isinf(coupling.disagreement)
+        return self.finding(
+            model.by_name[coupling.sums],
+            f"{coupling.means} is recomputed as {coupling.sums} / {coupling.counts}, which at the start "
+            + ("divides by zero" if nothing else f"is off by {coupling.disagreement:.3g} of its size")
+            + f": the first training step changes its norm by a factor of {coupling.jump:.3g}",
+            measured={"disagreement": coupling.disagreement},
+            expected={"disagreement": 0.0},
+            help=f"start {coupling.sums} at {coupling.means} × {coupling.counts}",
+            related=[coupling.counts, coupling.means],
+        )
+
+
+DRAWING = re.compile(r"^nn\.init\.|\b(normal_|uniform_|randn?|random_|exponential_)$")
+MEAN = re.compile(r"(^|_)(mean|mu|avg)(_|$)")
+SPREAD = re.compile(r"(^|_)(var|variance|std|sigma)(_|$)")
+RUNNING = re.compile(r"(^|_)(running|moving|ema|population|pop)(_|$)")
+COUNTING = re.compile(r"count|step|num_|n_updates|debias|correct|init", re.IGNORECASE)
+
+
+def _neutral(buffer: Tensor, model: Evidence) -> float | None:
+    """Where a running mean (0) or spread (1) starts; None for anything else."""
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", buffer.local_name).lower()
+    last = buffer.provenance.last_write
+    if last is not None and last.pretrained:
+        return None
+    if not buffer.updated and not RUNNING.search(name):
+        return None
+    if SPREAD.search(name):
+        return 1.0
+    return 0.0 if MEAN.search(name) and _spread_beside(buffer, model) else None
+
+
+def _spread_beside(buffer: Tensor, model: Evidence) -> bool:
+    others = [b for b in model.buffers if b.owner == buffer.owner and b.shape == buffer.shape]
+    return any(SPREAD.search(b.local_name.lower()) for b in others)
+
+
+def _counts(buffer: Tensor, model: Evidence) -> bool:
+    """The module counts its updates, so that it can correct an average that starts at zero."""
+    return any(
+        COUNTING.search(b.local_name) and b.elements == 1 and b.local_name != "num_batches_tracked"
+        for b in model.buffers
+        if b.owner == buffer.owner
+    )
