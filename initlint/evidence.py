@@ -52,6 +52,7 @@ class Provenance:
     unwritten: int = 0
     copied_from: str | None = None  # name of the tensor whose values these are (deepcopy, clone)
     origins: tuple[Write, ...] = ()  # operations on temporaries that the last write took its values from
+    flush: Write | None = None  # the conversion that turned values into zeros: `arguments["flushed"]` of them
 
     @property
     def last_write(self) -> Write | None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from initlint import spelling
-from initlint.dataflow import Dataflow, Kind, ancestry, moves
+from initlint.dataflow import Dataflow, Kind, ancestry, moves, replaces
 from initlint.evidence import Provenance, Write
 from initlint.finding import Site
 from initlint.recorder import Event, Recorder, Storage
@@ -124,6 +124,7 @@ class Reading:
             unwritten=unwritten,
             copied_from=twin,
             origins=self._origins(storage),
+            flush=self._flush(storage),
         )
 
     def _unwritten(self, storage: Storage, tensor: torch.Tensor) -> int:
@@ -132,6 +133,16 @@ class Reading:
         if not self.poisoned:
             return 0 if any(not event.operator.empty for event in storage) else tensor.numel()
         return poison(tensor)
+
+    def _flush(self, storage: Storage) -> Write | None:
+        """The conversion whose zeros the storage still holds."""
+        for index in range(len(storage) - 1, -1, -1):
+            event = storage[index]
+            if event.arguments is not None and "flushed" in event.arguments:
+                return self.write(storage, index)
+            if replaces(event):
+                break
+        return None
 
     def _origins(self, storage: Storage) -> tuple[Write, ...]:
         """Operations on temporaries that the last write took its values from, nearest first."""

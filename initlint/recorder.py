@@ -204,12 +204,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if effect == "write":
                 targets = [args[w] if isinstance(w, int) else kwargs.get(w) for w in operator.written]
             scalars = tuple(a for a in args if not isinstance(a, (torch.Tensor, list, tuple)))
+            facts = _facts(operator, args, result)
             read = {id(storage) for storage, _ in inputs}
             for tensor in _tensors(targets):
                 storage = self.storage(tensor)
                 # A result in the memory of an input is a view after all (aten._unsafe_view).
                 if storage is not None and (effect == "write" or id(storage) not in read):
-                    self._note(storage, operator, tensor, inputs, scalars, frame, effect == "write")
+                    self._note(storage, operator, tensor, inputs, scalars, frame, effect == "write", facts)
         return result
 
     def _note(
@@ -221,6 +222,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         scalars: tuple[Any, ...],
         frame: FrameType | None,
         written: bool,
+        facts: dict[str, Any] | None = None,
     ) -> None:
         """Append an event, with the stack from the frame that ran the operation outwards."""
         numel = tensor.numel()
@@ -245,7 +247,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 initialiser = frame
             what, outermost, frame = found, frame, frame.f_back
         default = what == "constructor"
-        arguments: dict[str, Any] | None = None
+        arguments = facts
         called: CodeType | None = None
         lines: tuple[Instruction, ...] = ()
         if default:
@@ -417,6 +419,30 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 _SCALARS = frozenset({int, float, str, bool})
+
+
+def _facts(operator: Operator, args: tuple[Any, ...], result: Any) -> dict[str, Any] | None:
+    """What the values themselves say of a conversion or a product with a number; None for the rest."""
+    match operator.name:
+        case "copy_":
+            return _flushed(args[1], args[0])
+        case "_to_copy":
+            return _flushed(args[0], result)
+        case "mul" | "mul_" | "div" | "div_" if type(args[1]) in (int, float):
+            return {"other": args[1]}
+    return None
+
+
+def _flushed(source: torch.Tensor, target: torch.Tensor) -> dict[str, Any] | None:
+    """What a conversion to a smaller floating type made zero: how many values, and the largest of them."""
+    if not (source.is_floating_point() and target.is_floating_point()) or source.is_meta or target.is_meta:
+        return None
+    if torch.finfo(source.dtype).tiny >= torch.finfo(target.dtype).tiny or source.layout != torch.strided:
+        return None
+    values = source.detach()
+    gone = (target.detach() == 0) & (values != 0)
+    count = int(gone.sum())
+    return {"flushed": count, "largest": float(torch.where(gone, values, 0).abs().max())} if count else None
 
 
 def _lines(frame: FrameType | None) -> tuple[Instruction, ...]:

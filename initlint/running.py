@@ -9,6 +9,7 @@ from math import inf
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from initlint.evidence import Coupling
 
@@ -77,7 +78,9 @@ class Running:
 
 def _watched(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     for name, tensor in nn.Module.named_buffers(model):
-        if 0 < tensor.numel() <= LARGEST and tensor.layout is torch.strided and not tensor.is_meta:
+        if is_lazy(tensor) or tensor.is_meta or tensor.layout is not torch.strided:
+            continue
+        if 0 < tensor.numel() <= LARGEST:
             yield name, tensor
 
 

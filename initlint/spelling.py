@@ -41,6 +41,8 @@ def arguments(event: Event) -> dict[str, float | int | str | bool]:
         return dict(event.arguments)
     if event.default:
         return {}
+    if event.operator.name == "lift_fresh":
+        return _literal(event.lines[0]) if event.lines and event.called is None else {}
     return {
         name: value
         for name, value in zip(event.operator.arguments, event.scalars, strict=False)
@@ -71,14 +73,32 @@ def _is_assignment(line: Instruction) -> bool:
 
 def _called(line: Instruction) -> str:
     """What an instruction calls, as far as its source tells: "torch.from_numpy"."""
+    call = _call(line)
+    if call is not None and isinstance(call.func, (ast.Attribute, ast.Name)):
+        return ast.unparse(call.func)
+    return "torch.tensor"
+
+
+def _literal(line: Instruction) -> dict[str, float | int | str | bool]:
+    """The number that an instruction makes a tensor of, where its source has it: torch.tensor(1e-8)."""
+    call = _call(line)
+    if call is None or not call.args:
+        return {}
+    try:
+        value = ast.literal_eval(call.args[0])
+    except ValueError:
+        return {}
+    return {"data": value} if isinstance(value, (bool, int, float)) else {}
+
+
+def _call(line: Instruction) -> ast.Call | None:
+    """The call that an instruction makes, if it stands on one line of a readable source."""
     first, last, start, end = position(line)
     text = linecache.getline(line[0].co_filename, first).encode()
     if first != last or start < 0 or not text:
-        return "torch.tensor"
+        return None
     try:
         call = ast.parse(text[start:end].decode(errors="replace").strip(), mode="eval").body
     except (SyntaxError, ValueError):
-        return "torch.tensor"
-    if isinstance(call, ast.Call) and isinstance(call.func, (ast.Attribute, ast.Name)):
-        return ast.unparse(call.func)
-    return "torch.tensor"
+        return None
+    return call if isinstance(call, ast.Call) else None

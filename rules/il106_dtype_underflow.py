@@ -1,0 +1,125 @@
+"""IL106 dtype-underflow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Location, Rule
+from initlint.evidence import Statistics, Tensor
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def drawn_in_half_precision() -> nn.Module:
+    import torch
+    from torch import nn
+
+    model = nn.Linear(8, 8, dtype=torch.float16)
+    nn.init.normal_(model.weight, std=1e-9)
+    return model
+
+
+def converted_afterwards() -> nn.Module:
+    import torch
+    from torch import nn
+
+    model = nn.LayerNorm(8)
+    model.register_buffer("smallest", torch.tensor(1e-8))
+    return model.half()
+
+
+def scaled_down() -> nn.Module:
+    import torch
+    from torch import nn
+
+    model = nn.Module()
+    model.scale = nn.Parameter(1e-8 * torch.ones(8, dtype=torch.float16))
+    return model
+
+
+def zeros_in_half_precision() -> nn.Module:
+    from torch import nn
+
+    model = nn.Linear(8, 8)
+    nn.init.zeros_(model.weight)
+    return model.half()
+
+
+def small_in_bfloat16() -> nn.Module:
+    import torch
+    from torch import nn
+
+    model = nn.Linear(8, 8)
+    nn.init.normal_(model.weight, std=1e-9)
+    return model.to(torch.bfloat16)
+
+
+class DtypeUnderflow(Rule):
+    """Values too small for the dtype of the tensor: they became zero.
+
+    float16 has nothing between 0 and 6e-8, and full precision from 6.1e-5 on only. A layer scale or an
+    epsilon below that is zero: a branch that was to start small starts dead, a quotient divides by zero.
+
+    Keep the tensor in float32 or bfloat16, or choose a value that the dtype can hold.
+
+    References:
+        IEEE 754-2019, table 3.5: binary16 has 2⁻¹⁴ as smallest normal and 2⁻²⁴ as smallest positive number.
+    """
+
+    code = "IL106"
+    name = "dtype-underflow"
+    severity = "error"
+    needs = frozenset({"statistics", "provenance"})
+    explained_by = {"uninitialized-memory": "same"}
+    examples = (
+        Example(drawn_in_half_precision, finds=("weight",)),
+        Example(converted_afterwards, finds=("smallest",)),
+        Example(scaled_down, finds=("scale",)),
+        Example(zeros_in_half_precision),
+        Example(small_in_bfloat16),
+    )
+
+    #: Share of the values that became zero; of a normal draw with the smallest normal number for its
+    #: standard deviation it is below 0.001.
+    share: float = 0.01
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for tensor in model.tensors:
+            figures, flush = tensor.statistics, tensor.provenance.flush
+            if figures is None or not figures.zeros or "float" not in tensor.dtype:
+                continue
+            lost = int(flush.arguments["flushed"]) if flush is not None else _lost(tensor, figures)
+            if lost < max(self.share * figures.count, 1):
+                continue
+            asked = f", values up to {flush.arguments['largest']:.3g} were given" if flush is not None else ""
+            yield self.finding(
+                tensor,
+                f"{lost} of {figures.count} values became zero in {tensor.dtype}{asked}",
+                measured={"zeros": lost},
+                expected={"zeros": 0},
+                help="keep the tensor in float32 or bfloat16, or start from larger values",
+                locations=[Location(flush.site, f"converted by {flush.operation}")] if flush else (),
+            )
+
+
+def _lost(tensor: Tensor, figures: Statistics) -> int:
+    """Zeros where other values were asked for.
+
+    A constant is lost when its last write names another number; of what was drawn, zeros are lost if the
+    rest lies at the lower end of the dtype as well, or is nothing.
+    """
+    last = tensor.provenance.last_write
+    if last is None or last.default or last.operation == "nn.init.sparse_":
+        return 0
+    numbers = [float(v) for k, v in last.arguments.items() if k in ASKED and isinstance(v, (int, float))]
+    if last.kind == "random":
+        drawn = not numbers or any(numbers)
+        all_small = figures.zeros + figures.subnormals >= figures.count / 2 and figures.subnormals > 0
+        return figures.zeros if drawn and (figures.zeros == figures.count or all_small) else 0
+    return figures.zeros if figures.zeros == figures.count and numbers and all(numbers) else 0
+
+
+#: Arguments that say how large the values are to be.
+ASKED = frozenset({"val", "value", "fill_value", "std", "a", "b", "from", "to", "gain", "data", "other"})
