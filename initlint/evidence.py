@@ -351,9 +351,7 @@ class Signal:
     forward: Scale
     backward: Scale | None = None
     weights: tuple[str, ...] = ()  # parameters consumed directly
-    sources: tuple[
-        str, ...
-    ] = ()  # nodes of the nearest signals whose values flow in; a residual's stream first
+    sources: tuple[str, ...] = ()  # nodes of the nearest signals flowing in; a residual's stream first
     input_rms: float | None = None  # a product with a weight: rms of the data that it multiplies
     units: int = 0  # channels or features of the output
     dead_units: int = 0  # units that were zero for every observation

@@ -227,6 +227,54 @@ def backward_culprits(model: Evidence, steps: Sequence[Signal], *, falling: bool
     return tuple(found.values())
 
 
+def writers(model: Evidence, signal: Signal) -> tuple[Tensor, ...]:
+    """The parameters that decide a signal, the one to look at first in front.
+
+    They are those of the nearest signal upstream that has any (of several, the largest; of a stack without
+    normalisation, the one that multiplied the signal most). A shift that outweighs what differs between
+    inputs comes before the weight.
+    """
+    nearest = max(_nearest(model, signal), key=lambda s: s.forward.rms, default=None)
+    if nearest is None:
+        return ()
+    found = [t for name in nearest.weights if (t := model.by_name.get(name)) is not None]
+    shifts = [t for t in found if _offset(t) > spread(nearest)]
+    if not shifts:
+        steps = [s for s in _way_up(model, nearest) if s.kind == "weight" and weights(model, s)]
+        loudest = max(steps, key=lambda s: gain(model, s), default=nearest)
+        found = [t for name in loudest.weights if (t := model.by_name.get(name)) is not None]
+    kinds = {t.name: t.use is not None and t.use.role in WEIGHTS for t in found}
+    return tuple(sorted(found, key=lambda t: (t not in shifts, not kinds[t.name])))
+
+
+def _nearest(model: Evidence, signal: Signal) -> Iterator[Signal]:
+    """The signals with parameters from which this one is made, through those that have none."""
+    stack, seen = [signal], {signal.node}
+    while stack:
+        current = stack.pop()
+        if current.weights:
+            yield current
+            continue
+        for source in sources(model, current):
+            if source.node not in seen:
+                seen.add(source.node)
+                stack.append(source)
+
+
+def _offset(tensor: Tensor) -> float:
+    figures = tensor.statistics
+    shift = tensor.use is not None and tensor.use.role == "shift"
+    return figures.rms if shift and figures is not None else 0.0
+
+
+def _way_up(model: Evidence, signal: Signal) -> Iterator[Signal]:
+    """This signal and what it is mostly made of, as far as the scale is not set anew."""
+    current: Signal | None = signal
+    while current is not None:
+        yield current
+        current = None if _renewed(model, current) or current.kind == "input" else upstream(model, current)
+
+
 def told(steps: Iterable[Signal], tensors: Iterable[Tensor]) -> tuple[Location, ...]:
     """The lines that tell a story of weights and the operations that apply them."""
     written = [Location(t.site, f"{t.name} got its values") for t in tensors if t.site is not None]

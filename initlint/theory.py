@@ -311,6 +311,19 @@ def fraction_bound(expected: float, n: int, alpha: float = FALSE_ALARM) -> float
     return high
 
 
+def never_positive(shared: float, varying: float, inputs: int) -> float:
+    """Chance that a unit of a healthy layer is negative for every one of `inputs` inputs.
+
+    Its pre-activation is m + s·z: m ~ N(0, shared²) is what all inputs have in common, z ~ N(0, 1) is drawn
+    anew for each, s = varying. The chance is E[Φ(-m/s)ⁿ]: 2⁻ⁿ if nothing is shared, 1/2 if nothing varies.
+    """
+    if varying <= 0 or inputs < 1:
+        return 0.5
+    step = 1 / 16
+    points = (k * step for k in range(-8 * 16, 8 * 16 + 1))
+    return math.fsum(NORMAL.pdf(z) * NORMAL.cdf(-z * shared / varying) ** inputs * step for z in points)
+
+
 # ---------------------------------------------------------------- shapes of distributions
 
 

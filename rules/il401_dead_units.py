@@ -1,0 +1,156 @@
+"""IL401 dead-units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Rule
+from initlint.evidence import Signal
+from initlint.propagation import spread, told, upstream, writers
+from initlint.theory import fraction_bound, never_positive
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def bias_far_below_zero() -> nn.Module:
+    from torch import nn
+
+    hidden = nn.Linear(32, 64)
+    nn.init.constant_(hidden.bias, -10)
+    return nn.Sequential(hidden, nn.ReLU(), nn.Linear(64, 4))
+
+
+def negative_weights_on_positive_inputs() -> nn.Module:
+    from torch import nn
+
+    second = nn.Linear(64, 64)
+    nn.init.uniform_(second.weight, -0.2, 0)
+    return nn.Sequential(nn.Linear(32, 64), nn.ReLU(), second, nn.ReLU(), nn.Linear(64, 4))
+
+
+def default_initialisation() -> nn.Module:
+    from torch import nn
+
+    return nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4))
+
+
+def squeeze_and_excitation() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 32, 3)
+            self.gate = nn.Sequential(nn.Linear(32, 8), nn.ReLU(), nn.Linear(8, 32), nn.Sigmoid())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hidden = torch.relu(self.conv(x))
+            gate: torch.Tensor = self.gate(hidden.mean((2, 3)))
+            return hidden * gate[:, :, None, None]
+
+    return Gated()
+
+
+def zero_gain_of_the_last_norm() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+            nn.init.zeros_(self.norm.weight)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(x + self.norm(self.conv(x)))
+
+    return Block()
+
+
+def batch() -> torch.Tensor:
+    import torch
+
+    return torch.randn(16, 32, generator=torch.Generator().manual_seed(0))
+
+
+def two_images() -> torch.Tensor:
+    import torch
+
+    return torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+
+
+class DeadUnits(Rule):
+    """Rectified units that are zero for every input, more of them than chance leaves.
+
+    A unit that is zero everywhere passes on no signal and receives no gradient: it stays as it is. When the
+    whole layer is, nothing in front of it learns either.
+
+    Start the bias at zero and draw the weights around zero. A few dead units are usual: how many a healthy
+    layer has depends on the number of inputs and on how much they have in common, which is counted here.
+
+    References:
+        Lu, Shin, Su, Karniadakis, Dying ReLU and Initialization, 2019.
+    """
+
+    code = "IL401"
+    name = "dead-units"
+    severity = "warning"
+    needs = frozenset({"statistics", "graph", "probe"})
+    explained_by = {
+        "uninitialized-memory": "upstream",
+        "non-finite-parameter": "upstream",
+        "dead-zero-init": "upstream",
+        "constant-weight": "upstream",
+        "dtype-underflow": "upstream",
+        "norm-scale": "upstream",
+        "running-stats": "upstream",
+        "vanishing-signal": "upstream",
+    }
+    examples = (
+        Example(bias_far_below_zero, finds=("0.bias",), inputs=batch),
+        Example(negative_weights_on_positive_inputs, finds=("2.weight",), inputs=batch),
+        Example(default_initialisation, inputs=batch),
+        Example(squeeze_and_excitation, inputs=two_images),
+        Example(zero_gain_of_the_last_norm, inputs=two_images),
+    )
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for signal in model.signals:
+            before = upstream(model, signal)
+            if not signal.dead_units or before is None or not _judged(model, before):
+                continue
+            dead, chance = signal.dead_units / signal.units, _chance(before, signal.shape[0])
+            guilty = writers(model, before)
+            if dead <= fraction_bound(chance, signal.units) or not guilty:
+                continue
+            every = signal.dead_units == signal.units
+            share = "all" if every else f"{signal.dead_units} of"
+            yield self.finding(
+                guilty[0],
+                f"{share} {signal.units} units behind it are zero for every input "
+                f"({signal.observations} values each); chance leaves {chance:.1%} of them",
+                severity="error" if every else "warning",
+                related=[t.name for t in guilty[1:]] + ([signal.module] if signal.module else []),
+                measured={"dead": dead, "pre-activation mean": before.forward.mean},
+                expected={"dead": f"about {chance:.2g}", "pre-activation mean": "near 0"},
+                help="start the bias at zero and draw the weights around zero",
+                locations=told([signal], guilty),
+            )
+
+
+def _judged(model: Evidence, before: Signal) -> bool:
+    """The layer is not zero on purpose, and what goes into it still differs between inputs."""
+    given = upstream(model, before)
+    return before.forward.absmax > 0 and (given is None or given.across_inputs is None or spread(given) > 0)
+
+
+def _chance(before: Signal, inputs: int) -> float:
+    """How often a unit of a healthy layer whose pre-activations vary as these do is never positive."""
+    if before.across_inputs is None:
+        return 0.5
+    varying = before.across_inputs * before.forward.rms
+    return never_positive(max(before.forward.std**2 - varying**2, 0.0) ** 0.5, varying, inputs)

@@ -1,0 +1,152 @@
+"""IL402 saturated-activation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Rule
+from initlint.evidence import Signal
+from initlint.propagation import spread, told, upstream, writers
+from initlint.vocabulary import SATURATING, activation
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def tanh_of_standard_normal_weights() -> nn.Module:
+    from torch import nn
+
+    hidden = nn.Linear(64, 64)
+    nn.init.normal_(hidden.weight)
+    return nn.Sequential(hidden, nn.Tanh(), nn.Linear(64, 4))
+
+
+def gate_held_shut_by_its_bias() -> nn.Module:
+    from torch import nn
+
+    gate = nn.Linear(64, 64)
+    nn.init.constant_(gate.bias, 10)
+    return nn.Sequential(gate, nn.Sigmoid(), nn.Linear(64, 4))
+
+
+def attention_on_one_key() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.query, self.key = nn.Linear(64, 64), nn.Linear(64, 64)
+            nn.init.normal_(self.query.weight)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            scores = self.query(x) @ self.key(x).transpose(-2, -1)
+            return torch.softmax(scores, -1) @ x
+
+    return Attention()
+
+
+def tanh_with_its_own_gain() -> nn.Module:
+    from torch import nn
+
+    hidden = nn.Linear(64, 64)
+    nn.init.xavier_normal_(hidden.weight, gain=nn.init.calculate_gain("tanh"))
+    return nn.Sequential(hidden, nn.Tanh(), nn.Linear(64, 4))
+
+
+def head_with_a_prior() -> nn.Module:
+    from torch import nn
+
+    head = nn.Linear(64, 4)
+    nn.init.normal_(head.weight, std=0.01)
+    nn.init.constant_(head.bias, -4.6)
+    return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), head, nn.Sigmoid())
+
+
+def open_gate() -> nn.Module:
+    from torch import nn
+
+    gate = nn.Linear(64, 64)
+    nn.init.constant_(gate.bias, 3)
+    return nn.Sequential(gate, nn.Sigmoid(), nn.Linear(64, 4))
+
+
+def batch() -> torch.Tensor:
+    import torch
+
+    return torch.randn(16, 64, generator=torch.Generator().manual_seed(0))
+
+
+def sequences() -> torch.Tensor:
+    import torch
+
+    return torch.randn(4, 6, 64, generator=torch.Generator().manual_seed(0))
+
+
+class SaturatedActivation(Rule):
+    """An activation most of whose values lie on its flat part.
+
+    Where sigmoid and tanh are flat, and where a softmax gives everything to one choice, next to no gradient
+    passes: the layers in front learn slowly or not at all.
+
+    Make the weights in front smaller, for example with nn.init.xavier_uniform_ and the gain of the
+    activation, or move their bias. A few values near the ends are usual, and an output that starts at the
+    prior of its class is meant to.
+
+    References:
+        Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks, 2010.
+    """
+
+    code = "IL402"
+    name = "saturated-activation"
+    severity = "warning"
+    needs = frozenset({"statistics", "graph", "probe"})
+    explained_by = {
+        "uninitialized-memory": "upstream",
+        "non-finite-parameter": "upstream",
+        "repeated-init": "upstream",
+        "exploding-signal": "upstream",
+        "norm-scale": "upstream",
+        "running-stats": "upstream",
+    }
+    examples = (
+        Example(tanh_of_standard_normal_weights, finds=("0.weight",), inputs=batch),
+        Example(gate_held_shut_by_its_bias, finds=("0.bias",), inputs=batch),
+        Example(attention_on_one_key, finds=("query.weight",), inputs=sequences),
+        Example(tanh_with_its_own_gain, inputs=batch),
+        Example(head_with_a_prior, inputs=batch),
+        Example(open_gate, inputs=batch),
+    )
+
+    #: Share of values within 1 % of an end (of softmax rows with one choice above 0.99). Normal
+    #: pre-activations come there at a spread of 4 (tanh) or 7 (sigmoid), many times that of any scheme.
+    share: float = 0.5
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for signal in model.signals:
+            function = activation(signal.operation)
+            before = upstream(model, signal)
+            if function not in SATURATING or signal.saturated <= self.share or _prior(model, signal):
+                continue
+            guilty = writers(model, signal)
+            if not guilty or before is None:
+                continue
+            values = "rows" if function == "softmax" else "values"
+            yield self.finding(
+                guilty[0],
+                f"{signal.saturated:.0%} of the {values} of the {function} behind it are on its flat part, "
+                f"with inputs of rms {before.forward.rms:.3g}",
+                related=[t.name for t in guilty[1:]] + ([signal.module] if signal.module else []),
+                measured={"saturated": signal.saturated, "pre-activation rms": before.forward.rms},
+                expected={"saturated": f"below {self.share:g}", "pre-activation rms": "about 1"},
+                help="make the weight smaller or move the bias: the inputs are best of size 1 around 0",
+                locations=told([signal], guilty),
+            )
+
+
+def _prior(model: Evidence, signal: Signal) -> bool:
+    """An output that starts at a constant of its own choosing: the prior of a class."""
+    before = upstream(model, signal)
+    return signal.leaves and before is not None and abs(before.forward.mean) > 2 * spread(before)
