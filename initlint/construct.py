@@ -96,7 +96,7 @@ def _read(
     lines = {path: record.construction for record in records for path in record.paths}
     recorded = not tensors or any(reading.known(tensor) for tensor in tensors.values())
     provenance = reading.provenances(tensors, lines)
-    tied = ties(seen, {name: p.allocation for name, p in provenance.items()})
+    tied = ties(seen, provenance)
     strays = [tensor for item in found for tensor in item.tensors]
     return Construction(
         model=model,

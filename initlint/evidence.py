@@ -53,6 +53,7 @@ class Provenance:
     copied_from: str | None = None  # name of the tensor whose values these are (deepcopy, clone)
     origins: tuple[Write, ...] = ()  # operations on temporaries that the last write took its values from
     flush: Write | None = None  # the conversion that turned values into zeros: `arguments["flushed"]` of them
+    frozen: Site | None = None  # the line that set requires_grad to False; None where it was born so
 
     @property
     def last_write(self) -> Write | None:
@@ -105,6 +106,7 @@ class ModuleRecord:
     has_reset: bool = False  # its class (outside torch) defines reset_parameters or init_weights
     reset_called: bool = False
     reset_site: Site | None = None  # where that method is defined
+    default_of: Site | None = None  # it is the default of an argument of the function defined there
     calls: int | None = None  # times its forward ran in one probe
     in_forward: bool = False  # its forward, or one of its parameters, took part in the probe
 
@@ -173,8 +175,9 @@ class Tie:
 
     names: tuple[str, ...]
     broken: bool
-    declared_by: str  # "constructor", "_tied_weights_keys", "tie_weights", "deepcopy"
+    declared_by: str  # "constructor", "_tied_weights_keys", "tie_weights", "memory", "values"
     site: Site | None = None  # the line that tied, or the line that broke the tie
+    tied: Site | None = None  # where a broken tie once was made
     detail: str = ""
 
 

@@ -100,16 +100,18 @@ class Reading:
         self, name: str, tensor: torch.Tensor, construction: Site | None, names: Names
     ) -> Provenance:
         storage = self.recorder.storage(tensor)
+        line = self.recorder.attributes.frozen(tensor)
+        frozen = self.site(line) if line is not None else None
         if storage is None:
-            return Provenance(construction=construction)
+            return Provenance(construction=construction, frozen=frozen)
         if not storage:
-            return Provenance("external", construction=construction)
+            return Provenance("external", construction=construction, frozen=frozen)
         first = storage[0]
         allocation = self.site(first.lines[0]) if first.lines else None
         seen = first.operator.effect in ("new", "compute")
-        line = list(ancestry(storage))
-        twin = next((n for s, v in line if (n := names.get((id(s), v))) is not None and n != name), None)
-        writes = tuple(w for source, version in reversed(line) for w in self._writes(source, version))
+        sources = list(ancestry(storage))
+        twin = next((n for s, v in sources if (n := names.get((id(s), v))) is not None and n != name), None)
+        writes = tuple(w for source, version in reversed(sources) for w in self._writes(source, version))
         writes += self._writes(storage, len(storage), tensor)
         unwritten = self._unwritten(storage, tensor)
         if not writes and not unwritten and self.poisoned and not tensor.is_meta and tensor.numel():
@@ -125,6 +127,7 @@ class Reading:
             copied_from=twin,
             origins=self._origins(storage),
             flush=self._flush(storage),
+            frozen=frozen,
         )
 
     def _unwritten(self, storage: Storage, tensor: torch.Tensor) -> int:

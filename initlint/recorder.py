@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn.modules import module as registration
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from initlint.attributes import Attributes
 from initlint.constructors import Constructors
 from initlint.operators import Operator, learn
 from initlint.sites import Instruction, Role, role
@@ -137,6 +138,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._limit = 8192
         self.unwatched = False  # inside a constructor whose events will be repeated
         self._shortcuts = Constructors(self)
+        self.attributes = Attributes(_line, self._owned)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -150,11 +152,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         ]
         super().__enter__()  # type: ignore[no-untyped-call]
         self._shortcuts.__enter__()
+        self.attributes.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.attributes.__exit__()
         self._shortcuts.__exit__()
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         for handle in self._handles:
@@ -371,6 +375,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         found = self._parameters.get(id(tensor))
         return found[1] if found is not None and found[0]() is tensor else None
 
+    def _owned(self, tensor: torch.Tensor, value: torch.Tensor) -> bool:
+        """`value` lies in the memory of a registered parameter, and not in that of `tensor`."""
+        memory = self.storage(value)
+        return memory is not None and bool(memory.slots) and memory is not self.storage(tensor)
+
     def _on_parameter(self, owner: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
         if parameter is None or self.unwatched:
             return
@@ -384,6 +393,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         before = self._parameters.get(id(parameter))
         if before is None or before[0]() is not parameter:
             self._parameters[id(parameter)] = (weakref.ref(parameter), record, name)
+            if storage is not None and len(storage.slots) > 1:
+                self.attributes.lend(parameter, sys._getframe(1))
         elif before[1:] != place:
             self.ties.append(Tying(before[0], before[1:], place, _line(sys._getframe(1))))
 

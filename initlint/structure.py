@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -54,10 +55,29 @@ def module_records(build: Build) -> tuple[ModuleRecord, ...]:
     for path, module in build.modules:
         paths.setdefault(id(module), []).append(path)
         modules[id(module)] = module
-    return tuple(_record(build, module, tuple(paths[key])) for key, module in modules.items())
+    several = any(len(positions) > 1 for positions in paths.values())
+    defaults = _defaults(modules.values()) if several else {}
+    return tuple(
+        _record(build, module, tuple(paths[key]), defaults.get(key)) for key, module in modules.items()
+    )
 
 
-def _record(build: Build, module: nn.Module, paths: tuple[str, ...]) -> ModuleRecord:
+def _defaults(modules: Iterable[nn.Module]) -> dict[int, Site]:
+    """Modules, by id, that are defaults of arguments of the methods of some module: where those stand."""
+    found: dict[int, Site] = {}
+    classes: dict[type, None] = dict.fromkeys(type(module) for module in modules)
+    for base in dict.fromkeys(base for cls in classes for base in cls.__mro__):
+        for value in vars(base).values():
+            if isinstance(value, FunctionType):
+                defaults = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
+                for default in defaults:
+                    inside = default if isinstance(default, (list, tuple)) else (default,)
+                    site = definition(value.__code__)
+                    found.update((id(item), site) for item in inside if isinstance(item, nn.Module))
+    return found
+
+
+def _record(build: Build, module: nn.Module, paths: tuple[str, ...], default_of: Site | None) -> ModuleRecord:
     cls: Any = type(module)
     made, put = build.line(module)
     reset = reset_method(cls)
@@ -73,6 +93,7 @@ def _record(build: Build, module: nn.Module, paths: tuple[str, ...]) -> ModuleRe
         has_reset=reset is not None,
         reset_called=reset is not None and (id(reset) in build.codes or may_have_run(cls, reset)),
         reset_site=definition(reset) if reset is not None else None,
+        default_of=default_of,
     )
 
 

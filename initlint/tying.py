@@ -5,22 +5,26 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import re
 from collections.abc import Iterator, Mapping
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from initlint.evidence import Tie
+from initlint.evidence import Provenance, Tie
 from initlint.finding import Site
+from initlint.recorder import Module
+from initlint.resets import definition
 from initlint.sites import outside, package
 from initlint.source import body
 from initlint.structure import Build
 
 
-def ties(build: Build, allocations: Mapping[str, Site | None]) -> tuple[Tie, ...]:
-    """Parameters with several names, and two parameters that once were, or are declared to be, one."""
+def ties(build: Build, provenance: Mapping[str, Provenance]) -> tuple[Tie, ...]:
+    """Parameters with several names, and two parameters that were one, or were meant to be."""
     names: dict[int, list[str]] = {}
     for path, module in build.modules:
         for local, parameter in module._parameters.items():
@@ -33,7 +37,12 @@ def ties(build: Build, allocations: Mapping[str, Site | None]) -> tuple[Tie, ...
         if len(group) > 1
     ]
     found += _shared(build)
-    for tie in (*_lost(build, by_name, allocations), *_declared(build, by_name), *_written(build, by_name)):
+    for tie in (
+        *_lost(build, by_name, provenance),
+        *_declared(build, by_name),
+        *_written(build, by_name),
+        *_copied(build, provenance),
+    ):
         if not any(set(tie.names) <= set(other.names) for other in found):
             found.append(tie)
     return tuple(found)
@@ -49,27 +58,65 @@ def _shared(build: Build) -> Iterator[Tie]:
             places.setdefault(place, []).append(name)
     for names in places.values():
         if len(names) > 1:
-            yield Tie(tuple(names), False, "memory", None, "different parameters that share their memory")
+            broken = sum(build.tensors[name].requires_grad for name in names) > 1
+            lines = (build.recorder.attributes.lent(build.tensors[name]) for name in names)
+            line = next(filter(None, lines), None)
+            site = build.positions.site(line) if line is not None else None
+            yield Tie(tuple(names), broken, "memory", site)
+
+
+def _copied(build: Build, provenance: Mapping[str, Provenance]) -> Iterator[Tie]:
+    """A read-out that was given a copy of the embedding's values, not the embedding's Parameter."""
+    owners = dict(build.modules)
+    for name, origin in provenance.items():
+        source = origin.copied_from
+        if source is None or source not in build.tensors:
+            continue
+        first, second = build.tensors[source], build.tensors[name]
+        kinds = {type(owners.get(n.rpartition(".")[0])) for n in (source, name)}
+        if kinds == {nn.Embedding, nn.Linear} and first.requires_grad and second.requires_grad:
+            last = origin.last_write
+            if first.shape == second.shape and torch.equal(first, second):
+                yield Tie((source, name), True, "values", last.site if last else origin.allocation)
 
 
 def _written(build: Build, by_name: Mapping[str, int]) -> Iterator[Tie]:
-    """What a method called like tie_weights would make one, but is two: nothing called it, or too early."""
+    """What a method such as tie_weights would make one, but nothing calls it."""
     for path, module in build.modules:
         prefix = f"{path}." if path else ""
         cls: Any = type(module)
         for first, second, site in _assignments(cls):
+            if site.function in _spoken(build):
+                continue  # called under some condition
             one, other = prefix + second, prefix + first
             if one in by_name and other in by_name and by_name[one] != by_name[other]:
-                detail = f"{site.function} makes them one where it is called"
-                yield Tie((one, other), True, "tie_weights", site, detail)
+                yield Tie((one, other), True, "tie_weights", site)
+
+
+def _spoken(build: Build) -> frozenset[str]:
+    """Names in the code of the model's classes and of the functions that put it together."""
+    methods = {
+        value.__code__
+        for _, module in build.modules
+        for base in type(module).__mro__
+        for value in vars(base).values()
+        if isinstance(value, FunctionType) and outside(value.__code__.co_filename)
+    }
+    makers = {
+        line[0]
+        for record in build.recorder.modules.values()
+        for line in (record.constructed, record.registered)
+        if line is not None
+    }
+    return frozenset(name for code in methods | makers for name in code.co_names)
 
 
 @functools.lru_cache(maxsize=4096)
 def _assignments(cls: type) -> tuple[tuple[str, str, Site], ...]:
-    """(target, source, line) of every unconditional `self.a.weight = self.b.weight` in tie_weights."""
+    """(target, source, line of the method) of what uncalled methods would tie: `self.a.w = self.b.w`."""
     found = []
-    for name in ("tie_weights", "_tie_weights"):
-        function = inspect.unwrap(getattr(cls, name, None))  # type: ignore[arg-type]
+    for name in (name for base in cls.__mro__ for name in vars(base) if _TYING.search(name)):
+        function = inspect.unwrap(getattr(cls, name))
         code = getattr(function, "__code__", None)
         if code is None or not outside(code.co_filename):
             continue
@@ -78,9 +125,11 @@ def _assignments(cls: type) -> tuple[tuple[str, str, Site], ...]:
                 case ast.Assign(targets=[ast.Attribute() as target], value=ast.Attribute() as value):
                     to, source = _chain(target), _chain(value)
                     if to and source:
-                        site = Site(code.co_filename, statement.lineno, name, package(code.co_filename))
-                        found.append((to, source, site))
+                        found.append((to, source, definition(code)))
     return tuple(found)
+
+
+_TYING = re.compile(r"(^|_)(tie|share)(_|$)")
 
 
 def _chain(node: ast.expr) -> str:
@@ -105,23 +154,35 @@ def _tying_line(build: Build, group: list[str]) -> Site | None:
     return build.positions.site(lines[-1]) if lines else None
 
 
-def _lost(build: Build, by_name: Mapping[str, int], allocations: Mapping[str, Site | None]) -> Iterator[Tie]:
-    """Two places that once held the same Parameter and hold two now."""
-    if not build.recorder.ties:
-        return
-    places = _places(build)
+def _lost(build: Build, by_name: Mapping[str, int], provenance: Mapping[str, Provenance]) -> Iterator[Tie]:
+    """Two places that once held the same Parameter and hold two of the same shape now."""
+    places = _places(build) if build.recorder.ties else {}
     for tying in build.recorder.ties:
-        names = []
-        for record, name in (tying.first, tying.second):
-            module = record.reference()
-            paths = places.get(id(module), []) if module is not None else []
-            names.append(next((n for p in paths if (n := f"{p}.{name}".lstrip(".")) in by_name), None))
+        names = [
+            next((n for p in _paths(record, places) if (n := f"{p}.{name}".lstrip(".")) in by_name), None)
+            for record, name in (tying.first, tying.second)
+        ]
         first, second = names
         if first is None or second is None or by_name[first] == by_name[second]:
             continue
-        broke = allocations.get(second) or allocations.get(first)
+        if build.model.get_parameter(first).shape != build.model.get_parameter(second).shape:
+            continue
+        made = [provenance[name] for name in (second, first) if name in provenance]
+        broke = next((p.allocation for p in made if p.allocation is not None), None)
         tied = build.positions.site(tying.line) if tying.line else None
-        yield Tie((first, second), True, "constructor", broke, f"tied at {tied}" if tied else "")
+        yield Tie((first, second), True, "constructor", broke, tied)
+
+
+def _paths(record: Module, places: Mapping[int, list[str]]) -> Iterator[str]:
+    """Where a module is in the model; if another took its place, where it was."""
+    module = record.reference()
+    if module is not None and id(module) in places:
+        yield from places[id(module)]
+        return
+    for parent, name in record.parents:
+        holder = parent.reference()
+        if holder is not None:
+            yield from (f"{path}.{name}".lstrip(".") for path in places.get(id(holder), ()))
 
 
 def _declared(build: Build, by_name: Mapping[str, int]) -> Iterator[Tie]:
