@@ -1,0 +1,203 @@
+"""IL208 embedding-scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Location, Rule, Signal, Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def positions_drown_tokens() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Embed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tokens = nn.Embedding(50, 32)
+            self.positions = nn.Embedding(16, 32)
+            self.norm = nn.LayerNorm(32)
+            nn.init.normal_(self.tokens.weight, std=0.02)
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            positions = self.positions(torch.arange(ids.shape[1]))
+            x: torch.Tensor = self.norm(self.tokens(ids) + positions)
+            return x
+
+    return Embed()
+
+
+def tied_head(std: float = 1.0) -> nn.Module:
+    from torch import nn
+
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tokens = nn.Embedding(50, 64)
+            self.norm = nn.LayerNorm(64)
+            nn.init.normal_(self.tokens.weight, std=std)
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            x: torch.Tensor = self.norm(self.tokens(ids))
+            return x @ self.tokens.weight.T
+
+    return Tied()
+
+
+def small_tied_head() -> nn.Module:
+    return tied_head(0.02)
+
+
+def tied_head_scaled_down() -> nn.Module:
+    from torch import nn
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tokens = nn.Embedding(50, 64)
+            self.norm = nn.LayerNorm(64)
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            x: torch.Tensor = self.norm(self.tokens(ids)) * 64**-0.5
+            return x @ self.tokens.weight.T
+
+    return Scaled()
+
+
+def small_positions() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Embed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tokens = nn.Embedding(50, 32)
+            self.positions = nn.Parameter(torch.randn(1, 16, 32) * 0.02)
+            self.norm = nn.LayerNorm(32)
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            x: torch.Tensor = self.norm(self.tokens(ids) + self.positions[:, : ids.shape[1]])
+            return x
+
+    return Embed()
+
+
+def tokens() -> torch.Tensor:
+    import torch
+
+    return torch.randint(0, 50, (8, 12), generator=torch.Generator().manual_seed(0))
+
+
+class EmbeddingScale(Rule):
+    """An embedding that drowns what it is added to, or a head whose first logits are far too sharp.
+
+    Where one summand is many times larger than the other, the sum starts out without the smaller one: a
+    model whose tokens are drowned by their positions sees the same input every time. A head drawn as an
+    embedding is, around 1, has logits that grow with the square root of the width, and training begins by
+    shrinking them.
+
+    Give summands one scale, and a head, tied to the embedding or not, a standard deviation near
+    1/√width (0.02 is usual).
+
+    References:
+        Vaswani et al., Attention is all you need, 2017, section 3.4: embeddings are multiplied by √width.
+        Press & Wolf, Using the output embedding to improve language models, 2017: one matrix for both.
+    """
+
+    code = "IL208"
+    name = "embedding-scale"
+    severity = "warning"
+    needs = frozenset({"statistics", "graph", "probe"})
+    explained_by = {
+        "huge-variance": "same",
+        "wrong-fan": "same",
+        "biased-mean": "same",
+        "overwritten-init": "same",
+        "uninitialized-memory": "same",
+        "non-finite-parameter": "anywhere",
+    }
+    drowned: float = 0.05  #: share of a sum that still depends on the input, below which it is lost
+    sharp: float = 3.0  #: std of logits that adds 4.5 nats (half its square) to the loss of even odds
+    examples = (
+        Example(positions_drown_tokens, finds=("positions.weight",), inputs=tokens),
+        Example(tied_head, finds=("tokens.weight",), inputs=tokens),
+        Example(small_tied_head, inputs=tokens),
+        Example(tied_head_scaled_down, inputs=tokens),
+        Example(small_positions, inputs=tokens),
+    )
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        yield from self._sums(model)
+        yield from self._heads(model)
+
+    def _sums(self, model: Evidence) -> Iterator[Finding]:
+        for total in model.signals:
+            share = total.across_inputs
+            if total.operands is None or share is None or share > self.drowned:
+                continue
+            loud, quiet = _summands(model, total)
+            if loud is None or quiet is None or loud.statistics is None:
+                continue
+            large, small = max(total.operands), min(total.operands)
+            if small * self.drowned**-1 < large and (quiet.across_inputs or 0) > 2 * self.drowned:
+                yield self.finding(
+                    loud,
+                    f"rms {large:.3g} is added to {quiet.module or quiet.node} of rms {small:.3g}: "
+                    f"{share:.1%} of the sum depends on the input",
+                    help=f"scale it down to about {small:.2g}, or what it is added to up",
+                    measured={"rms": large},
+                    expected={"rms": f"about {small:.2g}"},
+                    related=[name for name in quiet.weights if name in model.by_name],
+                    locations=[
+                        Location(site, f"{name} is written here")
+                        for name in quiet.weights
+                        if name in model.by_name and (site := model.by_name[name].site) is not None
+                    ],
+                )
+
+    def _heads(self, model: Evidence) -> Iterator[Finding]:
+        for logits in model.logits:
+            excess = logits.loss - math.log(logits.classes)
+            for weight in (model.by_name[name] for name in logits.weights if name in model.by_name):
+                gain = _gain(weight)
+                if logits.std > self.sharp < gain and excess > 1:
+                    yield self.finding(
+                        weight,
+                        f"logits start with a standard deviation of {logits.std:.3g} and a cross-entropy of "
+                        f"{logits.loss:.3g}, where even odds among {logits.classes} have "
+                        f"{math.log(logits.classes):.3g}: the weight multiplies the scale by {gain:.3g}",
+                        help="draw it with a standard deviation of about "
+                        f"{weight_std(weight):.2g}, 1/√{weight.use.fan_in if weight.use else '?'}",
+                        measured={"std": weight.statistics.std if weight.statistics else math.nan},
+                        expected={"std": weight_std(weight)},
+                    )
+
+
+def _summands(model: Evidence, total: Signal) -> tuple[Tensor | None, Signal | None]:
+    """The table or lookup that is the larger summand, and the signal that is the smaller one."""
+    sources = [model.signals_by_node[node] for node in total.sources if node in model.signals_by_node]
+    quiet = min(sources, key=lambda signal: signal.forward.rms, default=None)
+    names = {name for signal in sources if signal is not quiet for name in signal.weights}
+    if quiet is not None:
+        names |= set(total.weights) - set(quiet.weights)
+    tables = [t for name in sorted(names) if (t := model.by_name.get(name)) is not None]
+    tables = [t for t in tables if t.use is not None and t.use.role in ("table", "lookup")]
+    return (tables[0], quiet) if len(tables) == 1 else (None, None)
+
+
+def weight_std(weight: Tensor) -> float:
+    """1/√fan_in."""
+    fan_in = weight.use.fan_in if weight.use is not None and weight.use.fan_in else 1
+    return 1 / math.sqrt(fan_in)
+
+
+def _gain(weight: Tensor) -> float:
+    """By how much the weight multiplies the rms of its input."""
+    figures = weight.statistics
+    return figures.rms / weight_std(weight) if figures is not None and weight.use is not None else 0.0
