@@ -24,7 +24,7 @@ from initlint.hiding import hidden, unregistered
 from initlint.nametests import name_tests
 from initlint.provenance import Reading
 from initlint.recorder import Recorder
-from initlint.sites import Positions, outside, package
+from initlint.sites import Positions, here, outside, package
 from initlint.structure import Build, module_records
 from initlint.tying import ties
 
@@ -229,41 +229,63 @@ def _blame(error: BaseException) -> tuple[str | None, int | None]:
 
 
 def rebuild(construction: Construction, *, seed: int) -> Rebuild | None:
-    """Build again under torch's seed alone, and if that differs once more under Python's and NumPy's as well.
+    """Build again under torch's seed alone; if that differs, find out whose generator makes it so.
 
     None when the model cannot be built again: it existed before, or the second build fails.
     """
-    build = construction.build
-    if build is None or not construction.recorded:
+    if construction.build is None or not construction.recorded:
         return None
-    with _generators(), _stdout_to_stderr():
+    with _generators(), _stdout_to_stderr(), _poisoned():
         try:
-            # What a build takes from generators that nobody seeds must show: leave them elsewhere.
-            random.seed()
-            if numpy := sys.modules.get("numpy"):
-                numpy.random.seed()
-            torch.manual_seed(seed)
-            differing = _differing(construction.model, build())
-            if not differing:
-                return Rebuild((), "none")
-            return Rebuild(differing, _explanation(construction.model, build, seed))
+            return _compared(construction.model, construction.build, seed)
         except Exception:  # a factory may well work only once
             return None
 
 
-def _explanation(model: nn.Module, build: Factory, seed: int) -> Literal["python", "numpy", "unseeded"]:
-    """The one generator which, seeded besides torch's, makes a build repeat the first."""
-    generators: tuple[Literal["numpy", "python"], ...] = ("numpy", "python")
-    for generator in generators:
-        _seed(seed)
-        if generator == "numpy":
-            random.seed()
-        elif numpy := sys.modules.get("numpy"):
-            numpy.random.seed()
-        if not _differing(model, build()):
-            return generator
+def _compared(first: nn.Module, build: Factory, seed: int) -> Rebuild:
+    second, seeds = _built(build, seed, ())
+    if not _differing(first, second):
+        return Rebuild((), "none")
+    # The first build may have imported what draws when it is imported: only later ones are compared.
+    reference, others = _built(build, seed, ("python", "numpy"))
+    differing = _differing(reference, second)
+    if not differing:
+        return Rebuild((), "none")
+    changed = (site for (site, one), (_, other) in zip(seeds, others, strict=False) if one != other)
+    if (reseeded := next(changed, None)) is not None:
+        return Rebuild(differing, "unseeded", reseeded)
+    if _differing(reference, _built(build, seed, ("python", "numpy"))[0]):
+        return Rebuild(differing, "unseeded")
+    numpy = not _differing(reference, _built(build, seed, ("numpy",))[0])
+    return Rebuild(differing, "numpy" if numpy else "python")
+
+
+def _built(
+    build: Factory, seed: int, seeded: tuple[Literal["python", "numpy"], ...]
+) -> tuple[nn.Module, list[tuple[Site | None, int]]]:
+    """A build with torch's generator and those in `seeded` seeded; and every seed that it gave to torch."""
     _seed(seed)
-    return "unseeded" if _differing(model, build()) else "numpy"
+    if "python" not in seeded:
+        random.seed()
+    if "numpy" not in seeded and (numpy := sys.modules.get("numpy")):
+        numpy.random.seed()
+    seeds: list[tuple[Site | None, int]] = []
+    originals = torch.manual_seed, torch.seed
+
+    def manual_seed(seed: Any) -> torch.Generator:
+        seeds.append((here(sys._getframe(1)), seed))
+        return originals[0](seed)
+
+    def new_seed() -> int:
+        value = originals[1]()
+        seeds.append((here(sys._getframe(1)), value))
+        return value
+
+    torch.manual_seed, torch.seed = manual_seed, new_seed
+    try:
+        return build(), seeds
+    finally:
+        torch.manual_seed, torch.seed = originals
 
 
 def _differing(first: nn.Module, second: nn.Module) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from initlint.evidence import Confirmation, Evidence, Rebuild, Signal, Statistic
 from initlint.finding import Finding
 from initlint.hiding import hidden, reached
 from initlint.inputs import Inputs, NotFound
+from initlint.mentions import mention
 from initlint.padding import padding
 from initlint.probe import Probe, probe
 from initlint.proof import proven
@@ -197,10 +198,23 @@ def _gather(
             _run_confirmation(gathered, criterion, settings)
     if "rebuild" in needs:
         with clock.stage("construct"):
-            gathered.rebuild = rebuild(construction, seed=settings.seed)
-            if gathered.rebuild is None:
-                gathered.missing["rebuild"] = "the model cannot be built a second time"
+            _rebuild(gathered, settings, demanded=needs <= {"provenance", "rebuild"})
     return gathered
+
+
+REBUILD_SECONDS = 1.0  # a build that takes longer is repeated only on demand: it is most of a lint's time
+
+
+def _rebuild(gathered: Gathered, settings: Settings, *, demanded: bool) -> None:
+    seconds = gathered.construction.seconds.get("construct", 0.0)
+    if seconds > REBUILD_SECONDS and not demanded:
+        gathered.missing["rebuild"] = (
+            f"the model takes {seconds:.1f} s to build; select this rule alone to build it again"
+        )
+        return
+    gathered.rebuild = rebuild(gathered.construction, seed=settings.seed)
+    if gathered.rebuild is None:
+        gathered.missing["rebuild"] = "the model cannot be built a second time"
 
 
 def _inputs(
@@ -308,6 +322,9 @@ def _join(gathered: Gathered, settings: Settings) -> Evidence:
                 schemes=schemes(known, shape, use) if known is not None else (),
                 gradient=gradients.get(name),
                 confirmation=gathered.confirmations.get(name),
+                mention=mention(model, name)
+                if gathered.probe is not None and use is None and isinstance(tensor, nn.Parameter)
+                else None,
                 updated=gathered.probe is not None and name in gathered.probe.updated,
             )
         )

@@ -61,6 +61,11 @@ class Provenance:
         return self.writes[-1] if self.writes else None
 
     @property
+    def drawn(self) -> Site | None:
+        """The line of the temporary farthest back that the last write took its values from."""
+        return self.origins[-1].site if self.origins else None
+
+    @property
     def site(self) -> Site | None:
         """The user's line that caused the values: the init call, else the line that made the layer."""
         last = self.last_write
@@ -187,6 +192,7 @@ class Rebuild:
 
     differing: tuple[str, ...]
     generator: Literal["python", "numpy", "unseeded", "none"]
+    reseeded: Site | None = None  # the line that gave torch's own generator another seed at each build
 
 
 # ---------------------------------------------------------------- statistics: what the values are
@@ -436,6 +442,8 @@ class Tensor:
     gradient: Gradient | None = None
     confirmation: Confirmation | None = None
     updated: bool = False  # the probe's forward changed it
+    #: of one that the probe did not reach: where the code of the classes around it speaks of it
+    mention: Literal["forward", "elsewhere", "nowhere"] | None = None
 
     @property
     def local_name(self) -> str:

@@ -39,7 +39,7 @@ def _drawn(tensor: Tensor) -> bool:
 
 def _told(model: Evidence, tensor: Tensor) -> bool:
     """It takes part, and no class made it frozen for a purpose of its own."""
-    if "graph" in model.available and tensor.use is None:
+    if tensor.updated or ("graph" in model.available and tensor.use is None):
         return False
     if tensor.provenance.frozen is not None or tensor.owner_package == "torch":
         return True

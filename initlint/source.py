@@ -56,7 +56,7 @@ def _unconditional(statements: list[ast.stmt]) -> Iterator[ast.stmt]:
 @functools.lru_cache(maxsize=4096)
 def container(cls: type, attribute: str) -> Site | None:
     """The line at which a class makes the list, tuple or dict that it keeps as `self.attribute`."""
-    for code in _methods(cls):
+    for code in methods(cls):
         if attribute not in code.co_names:
             continue
         tree = syntax(code)
@@ -71,7 +71,7 @@ def container(cls: type, attribute: str) -> Site | None:
 @functools.lru_cache(maxsize=4096)
 def assignment(cls: type, attribute: str) -> Site | None:
     """The line at which a class puts something into `self.attribute`, also by setattr or in its own body."""
-    for code in _methods(cls):
+    for code in methods(cls):
         tree = syntax(code) if attribute in (*code.co_names, *code.co_consts) else None
         for node in ast.walk(tree) if tree is not None else ():
             if _assigns(node, attribute):
@@ -96,7 +96,7 @@ _MOVING = frozenset({"to", "cuda", "type_as", "new_tensor", "as_tensor"})
 @functools.lru_cache(maxsize=4096)
 def moves(cls: type, attribute: str) -> bool:
     """A class brings `self.attribute` to some device itself: `self.table.to(x.device)`."""
-    trees = (syntax(code) for code in _methods(cls) if attribute in code.co_names)
+    trees = (syntax(code) for code in methods(cls) if attribute in code.co_names)
     return any(_moves(tree, attribute) for tree in trees if tree is not None)
 
 
@@ -123,7 +123,8 @@ def _moves(tree: ast.AST, attribute: str) -> bool:
     )
 
 
-def _methods(cls: type) -> Iterator[CodeType]:
+def methods(cls: type) -> Iterator[CodeType]:
+    """Code of all methods that a class has from outside torch, its own first."""
     for base in cls.__mro__:
         for value in vars(base).values():
             if isinstance(value, FunctionType) and outside(value.__code__.co_filename):

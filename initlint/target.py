@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import difflib
 import importlib
 import importlib.util
@@ -306,7 +307,8 @@ def load(spec: Spec, folder: str) -> Callable[[], nn.Module]:
     _check_arguments(spec, found)
 
     def build() -> nn.Module:
-        model = found(*spec.arguments, **spec.keywords)
+        # A build may change what it is given, and the model may be built again.
+        model = found(*copy.deepcopy(spec.arguments), **copy.deepcopy(spec.keywords))
         if not isinstance(model, nn.Module):
             raise TargetError(
                 "build",

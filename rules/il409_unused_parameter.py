@@ -42,6 +42,40 @@ def weight_used_without_calling_its_module() -> nn.Module:
     return Functional()
 
 
+def branch_that_the_input_does_not_take() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Linear(8, 8)
+            self.token = nn.Parameter(torch.zeros(8))
+
+        def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+            if mask is not None:
+                x = torch.where(mask, self.token, x)
+            hidden: torch.Tensor = self.body(x)
+            return hidden
+
+    return Masked()
+
+
+def detached() -> nn.Module:
+    from torch import nn
+
+    class Detached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.head = nn.Linear(8, 8), nn.Linear(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hidden: torch.Tensor = self.head(self.first(x).detach())
+            return hidden
+
+    return Detached()
+
+
 def batch() -> torch.Tensor:
     import torch
 
@@ -49,11 +83,15 @@ def batch() -> torch.Tensor:
 
 
 class UnusedParameter(Rule):
-    """A trainable parameter that takes no part in the forward pass.
+    """A trainable parameter that no gradient reaches.
 
-    It gets no gradient and never changes; under DistributedDataParallel it also stops the first step.
+    It never changes; under DistributedDataParallel it also stops the first step. It is a warning where no
+    code but the constructor names the parameter, a note where forward names or even uses it in vain.
 
-    Use it in forward, or remove it. A parameter of a branch that this input does not reach is fine.
+    Use it in forward, or remove it. A parameter of a branch that this input does not take is fine.
+
+    References:
+        PyTorch documentation, DistributedDataParallel, find_unused_parameters.
     """
 
     code = "IL409"
@@ -62,18 +100,30 @@ class UnusedParameter(Rule):
     needs = frozenset({"graph", "probe"})
     examples = (
         Example(layer_that_forward_forgets, finds=("second.weight", "second.bias"), inputs=batch),
+        Example(detached, finds=("first.weight", "first.bias"), inputs=batch),
         Example(weight_used_without_calling_its_module, inputs=batch),
+        Example(branch_that_the_input_does_not_take, inputs=batch),
     )
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         for parameter in model.parameters:
-            if not parameter.requires_grad or not parameter.elements or parameter.gradient is None:
+            gradient = parameter.gradient
+            if not parameter.requires_grad or not parameter.elements or gradient is None:
                 continue
-            if parameter.use is None and parameter.gradient.scale is None:
-                yield self.finding(
-                    parameter,
-                    "takes no part in the forward pass and gets no gradient",
-                    measured={"uses": 0},
-                    expected={"uses": "at least 1"},
-                    help="use it in forward, or remove it",
-                )
+            if gradient.scale is not None or parameter.mention == "elsewhere":
+                continue
+            if parameter.use is not None:
+                what = "takes part in the forward pass, but what it gives reaches no output with its gradient"
+            elif parameter.mention == "forward":
+                what = "is named in forward, but this run did not reach it"
+            else:
+                what = "takes no part in the forward pass, and no code outside its constructor names it"
+            yield self.finding(
+                parameter,
+                f"{what}: no gradient arrives",
+                measured={"gradients": 0},
+                expected={"gradients": 1},
+                severity="warning" if parameter.mention == "nowhere" else "note",
+                help="use it in forward, or remove it",
+                site=parameter.provenance.construction,
+            )

@@ -1,0 +1,78 @@
+"""Whether the code of a model's classes speaks of a parameter, beside making it."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from torch import nn
+
+from initlint.resets import NAMES
+from initlint.source import methods, syntax
+from initlint.structure import class_package
+
+Mention = Literal["forward", "elsewhere", "nowhere"]
+_MAKING = frozenset({"__init__", "__new__", *NAMES})
+#: Names by which code reaches attributes that it does not spell out.
+_DYNAMIC = frozenset({"getattr", "__getattr__", "children", "named_children", "modules", "named_modules"}) | {
+    "_modules",
+    "_parameters",
+    "parameters",
+    "named_parameters",
+    "__dict__",
+    "get_submodule",
+    "get_parameter",
+}
+
+
+def mention(model: nn.Module, name: str) -> Mention:
+    """Where the classes around a parameter speak of it or of the module that leads to it.
+
+    "forward": a forward method does, under no condition. "elsewhere": some other method does, or a
+    branch, or code that reaches attributes by other means than their name.
+    """
+    steps = name.split(".")
+    holders: list[nn.Module] = [model]
+    for step in steps[:-1]:
+        holders.append(holders[-1]._modules[step])  # type: ignore[arg-type]
+    own = [i for i, holder in enumerate(holders) if class_package(_class(holder)) != "torch"]
+    if not own:
+        return "elsewhere"
+    found = {_of(_class(holders[i]), steps[own[-1]]) for i in own}
+    return "forward" if "forward" in found else "elsewhere" if "elsewhere" in found else "nowhere"
+
+
+def _class(module: nn.Module) -> Any:
+    return type(module)
+
+
+@functools.lru_cache(maxsize=4096)
+def _of(cls: type, attribute: str) -> Mention:
+    found: Mention = "nowhere"
+    for code in methods(cls):
+        if code.co_name in _MAKING:
+            continue
+        tree = syntax(code)
+        if tree is None:
+            found = "elsewhere"
+            continue
+        for spoken, sure in _spoken(tree, True):
+            if spoken == attribute and sure and code.co_name == "forward":
+                return "forward"
+            if spoken == attribute or spoken in _DYNAMIC:
+                found = "elsewhere"
+    return found
+
+
+def _spoken(node: ast.AST, sure: bool) -> Iterator[tuple[str, bool]]:
+    """What is read: names and texts, each with whether it stands under no condition."""
+    for child in ast.iter_child_nodes(node):
+        match child:
+            case ast.Attribute(ctx=ast.Load(), attr=name) | ast.Name(ctx=ast.Load(), id=name):
+                yield name, sure
+            case ast.Constant(value=str() as name):
+                yield name, sure
+        branches = isinstance(node, ast.If | ast.IfExp) and child is not node.test
+        yield from _spoken(child, sure and not branches)
