@@ -1,6 +1,6 @@
 """Parameters that play one part at several places of a model: layers of a stack, directions, branches.
 
-Siblings have one shape, one class of owner and, as far as the graph tells, one role. What differs is a
+Siblings have one shape and, as far as the graph tells, one role. What differs is a
 number in the name (`blocks.3.fc1.weight`), the layer or direction of a recurrent module
 (`weight_hh_l1_reverse`), a direction word (`rnn_bwd`), or the whole local name of three and more
 modules that stand side by side (`to_q`, `to_k`, `to_v`).
@@ -174,4 +174,5 @@ def _part(parameter: Tensor, kind: Kind) -> tuple[object, ...]:
     use = parameter.use
     place = (use.role, use.reaches_output, use.ends_residual) if use is not None else ()
     depth = use.depth if use is not None and kind == "named" else None
-    return parameter.shape, parameter.owner_class, place, depth
+    owner = parameter.owner_class if kind == "named" else None
+    return parameter.shape, owner, place, depth

@@ -138,6 +138,11 @@ def _size(weight: Tensor) -> tuple[int, int] | None:
 
 
 def _random(weight: Tensor) -> bool:
-    """Its values were drawn, not computed or loaded."""
+    """Its values were drawn, or look it where they come from outside torch; not computed, not loaded."""
     writes = (*weight.provenance.writes, *weight.provenance.origins)
-    return any(w.kind == "random" for w in writes) and not any(w.pretrained for w in writes)
+    if any(w.pretrained for w in writes):
+        return False
+    drawn = weight.scheme is not None and weight.scheme.distribution in ("uniform", "normal", "truncated")
+    return any(w.kind == "random" for w in writes) or (
+        drawn and not any(w.kind == "transform" for w in writes)
+    )

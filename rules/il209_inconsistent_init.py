@@ -151,7 +151,7 @@ def _values(tensor: Tensor) -> str:
 
 def _locations(oddity: Oddity) -> Iterator[Location]:
     """The calls that led to the initialiser, and the lines that the odd one's values come from."""
-    for site in oddity.write.callers[1:]:
+    for site in oddity.write.callers:
         if site.package is None:
             yield Location(site, "called from here")
     if oddity.odd.site is not None and oddity.odd.site != oddity.write.site:

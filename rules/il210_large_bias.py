@@ -1,0 +1,180 @@
+"""IL210 large-bias."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import log, sqrt
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Rule, Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def stack(bias: float, *, norm: bool = False) -> nn.Module:
+    from torch import nn
+
+    hidden = nn.Linear(32, 64)
+    nn.init.constant_(hidden.bias, bias)
+    between = nn.BatchNorm1d(64) if norm else nn.Identity()
+    return nn.Sequential(hidden, between, nn.Tanh(), nn.Linear(64, 4))
+
+
+def bias_of_ten() -> nn.Module:
+    return stack(10.0)
+
+
+def drawn_far_too_wide() -> nn.Module:
+    from torch import nn
+
+    hidden = nn.Linear(32, 64)
+    nn.init.normal_(hidden.bias, std=30.0)
+    return nn.Sequential(hidden, nn.ReLU(), nn.Linear(64, 4))
+
+
+def bias_of_one() -> nn.Module:
+    return stack(1.0)
+
+
+def taken_out_by_a_batch_norm() -> nn.Module:
+    return stack(10.0, norm=True)
+
+
+def forget_gate_bias() -> nn.Module:
+    import torch
+    from torch import nn
+
+    model = nn.LSTM(32, 16, batch_first=True)
+    with torch.no_grad():
+        model.get_parameter("bias_hh_l0")[16:32] = 5.0
+    return model
+
+
+def detection_prior() -> nn.Module:
+    from torch import nn
+
+    head = nn.Linear(32, 20)
+    nn.init.normal_(head.weight, std=0.01)
+    nn.init.constant_(head.bias, -4.59512)  # a class prior of 0.01
+    return nn.Sequential(head, nn.Sigmoid())
+
+
+def steps_of_a_state_space() -> nn.Module:
+    import torch
+    from torch import nn
+
+    layer = nn.Linear(32, 64)
+    with torch.no_grad():
+        layer.weight.mul_(0.1)
+        layer.bias.copy_(torch.expm1(torch.linspace(0.001, 0.1, 64)).log())
+    return nn.Sequential(layer, nn.Softplus(), nn.Linear(64, 4))
+
+
+def rows() -> torch.Tensor:
+    import torch
+
+    return torch.randn(16, 32, generator=torch.Generator().manual_seed(0))
+
+
+def sequences() -> torch.Tensor:
+    import torch
+
+    return torch.randn(4, 6, 32, generator=torch.Generator().manual_seed(0))
+
+
+class LargeBias(Rule):
+    """A bias so large that it alone decides what its units put out.
+
+    Beside it the input makes no difference: a rectifier is always on or always off, tanh and sigmoid stand
+    on their flat part, a residual stream carries one constant. Training first has to undo the bias.
+
+    Start biases at or near zero. Priors in front of a sigmoid, forget gates and the step sizes of
+    state-space models are large on purpose.
+
+    References:
+        Lin et al., Focal loss for dense object detection, 2017, section 4.1: prior probability 0.01.
+        Jozefowicz et al., An empirical exploration of recurrent network architectures, 2015: forget bias 1.
+    """
+
+    code = "IL210"
+    name = "large-bias"
+    severity = "warning"
+    needs = frozenset({"provenance", "statistics", "graph", "probe"})
+    explained_by = {
+        "uninitialized-memory": "same",
+        "overwritten-init": "same",
+        "repeated-init": "same",
+        "non-finite-parameter": "same",
+    }
+    sigmas: float = 5.0  #: bias over what input and weight add: the sign changes once in 10⁶ inputs
+    least: float = 3.0  #: below this tanh, gelu and their kin still bend
+    rarest: float = -log(1e-4)  #: log odds of the rarest prior, and of the shortest step, in use
+    units: float = 0.5  #: share of the units; the forget gates of a fused bias are a quarter
+    examples = (
+        Example(bias_of_ten, finds=("0.bias",), inputs=rows),
+        Example(drawn_far_too_wide, finds=("0.bias",), inputs=rows),
+        Example(bias_of_one, inputs=rows),
+        Example(taken_out_by_a_batch_norm, inputs=rows),
+        Example(forget_gate_bias, inputs=sequences),
+        Example(detection_prior, inputs=rows),
+        Example(steps_of_a_state_space, inputs=rows),
+    )
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for bias in model.parameters:
+            use, figures = bias.use, bias.statistics
+            if use is None or use.role != "shift" or figures is None or _taken_out(model, bias):
+                continue
+            spread = _spread(model, bias)
+            if spread is None or (spread == 0 and not figures.constant):
+                continue
+            squashed = use.reaches_output or use.activation in ("sigmoid", "softplus", "exp", "logsigmoid")
+            limit = max(self.sigmas * spread, self.rarest if squashed else self.least)
+            share = sum(abs(x) > limit for x in figures.sample) / max(len(figures.sample), 1)
+            if share > self.units:
+                yield self.finding(
+                    bias,
+                    f"rms {figures.rms:.3g}, where input and weight add about ±{spread:.3g}: the bias alone "
+                    f"decides the output of {share:.0%} of the units",
+                    help="start the bias at zero",
+                    measured={"rms": figures.rms},
+                    expected={"rms": f"below {limit:.3g}"},
+                )
+
+
+def _spread(model: Evidence, bias: Tensor) -> float | None:
+    """Rms of what a bias is added to; None where the probe does not tell."""
+    weight = model.by_name.get(
+        bias.name.removesuffix(bias.local_name) + bias.local_name.replace("bias", "weight")
+    )
+    if weight is not None and weight.use is not None and weight.statistics is not None:
+        if weight.use.role == "gain":
+            return weight.statistics.rms
+        if weight.use.fan_in:
+            signal = model.signals_by_node.get(weight.use.node)
+            arriving = signal.input_rms if signal is not None and signal.input_rms is not None else 1.0
+            return weight.statistics.rms * sqrt(weight.use.fan_in) * arriving
+    signal = model.signals_by_node.get(bias.use.node) if bias.use is not None else None
+    if signal is None or signal.across_inputs is None:
+        return None
+    return signal.across_inputs * signal.forward.rms
+
+
+def _taken_out(model: Evidence, bias: Tensor) -> bool:
+    """The mean of every unit is subtracted again, or a softmax over the outputs cancels the constant."""
+    use, figures = bias.use, bias.statistics
+    if use is None or figures is None:
+        return False
+    if use.reaches_output and use.activation == "softmax":
+        return figures.constant
+    if not use.normalised_after:
+        return False
+    reached = {use.node}
+    for signal in model.signals:
+        if reached & set(signal.sources):
+            if signal.kind == "norm":
+                return "batch_norm" in signal.operation or "instance_norm" in signal.operation
+            reached.add(signal.node)
+    return False
