@@ -25,6 +25,8 @@ Kind = Literal["input", "weight", "activation", "norm", "add", "softmax", "atten
 _MASKING = frozenset(
     {"aten.masked_fill", "aten.where", "aten.fill", "aten.full_like", "aten.triu", "aten.tril"}
 )
+#: Operators whose results are other tensors' values, or not written yet.
+_VALUELESS = vocabulary.RESHAPES | frozenset({"aten.empty_like", "aten.new_empty", "aten.new_empty_strided"})
 #: What is computed without an input, of positions say, is no signal.
 _FLOWING = frozenset({"add", "activation", "softmax"})
 _CHANNELS_FIRST = vocabulary.CONVOLUTIONS | {
@@ -169,7 +171,7 @@ class Meter:
         """Remember the first NaN or +inf between two readings; -inf is how masks are written."""
         if self._suspect is not None or self._blamed or operation in _MASKING:
             return
-        if operation in vocabulary.RESHAPES or not readable(output) or not node.all_input_nodes:
+        if operation in _VALUELESS or not readable(output) or not node.all_input_nodes:
             return
         with unseen():
             largest = float(plain(output.detach()).amax())

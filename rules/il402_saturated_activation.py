@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+RAREST = -7.0  # logarithm of the odds of a thousandth
+
 
 def tanh_of_standard_normal_weights() -> nn.Module:
     from torch import nn
@@ -147,6 +149,9 @@ class SaturatedActivation(Rule):
 
 
 def _prior(model: Evidence, signal: Signal) -> bool:
-    """An output that starts at a constant of its own choosing: the prior of a class."""
+    """The output of a head whose bias is the logarithm of a small prior, down to a thousandth."""
     before = upstream(model, signal)
-    return signal.leaves and before is not None and abs(before.forward.mean) > 2 * spread(before)
+    if before is None or not RAREST < before.forward.mean < -2 * spread(before):
+        return False
+    uses = [t.use for name in before.weights if (t := model.by_name.get(name)) is not None]
+    return signal.leaves or any(use is not None and use.reaches_output for use in uses)

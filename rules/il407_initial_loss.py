@@ -7,11 +7,14 @@ from math import isfinite, log
 from typing import TYPE_CHECKING
 
 from initlint import Evidence, Example, Finding, Rule
-from initlint.propagation import told, writers
+from initlint.propagation import told, upstream, writers
+from initlint.vocabulary import activation
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+EVEN = 0.1  # a probability within this of one half is no prior
 
 
 def standard_normal_head() -> nn.Module:
@@ -55,6 +58,45 @@ def zero_head() -> nn.Module:
     return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), head)
 
 
+def heat_map_without_prior() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Detector(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 16, 3, padding=1)
+            self.heat, self.size = nn.Conv2d(16, 5, 1), nn.Conv2d(16, 2, 1)
+            nn.init.normal_(self.heat.weight, std=0.01)
+            nn.init.constant_(self.get_parameter("heat.bias"), 0)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            x = torch.relu(self.stem(x))
+            return torch.sigmoid(self.heat(x)), self.size(x)
+
+    return Detector()
+
+
+def heat_map_with_prior() -> nn.Module:
+    from torch import nn
+
+    model = heat_map_without_prior()
+    nn.init.constant_(model.get_parameter("heat.bias"), -2.19)
+    return model
+
+
+def mask_of_one_class() -> nn.Module:
+    from torch import nn
+
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 1), nn.Sigmoid())
+
+
+def image() -> torch.Tensor:
+    import torch
+
+    return torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
 def batch() -> torch.Tensor:
     import torch
 
@@ -68,15 +110,17 @@ def tokens() -> torch.Tensor:
 
 
 class InitialLoss(Rule):
-    """Logits so far from uniform that the first loss is a multiple of ln(classes).
+    """Outputs that start far from what is known before training, and a first loss far above its minimum.
 
-    Before training no class is known to be likelier than another, and the cross-entropy of equal logits
-    is ln(classes). Large random logits are confident and wrong: the first steps go into making them small.
+    No class is known to be likelier than another, and the cross-entropy of equal logits is ln(classes).
+    Large random logits are confident and wrong: the first steps go into making them small. Of the positions
+    of a detector nearly all are background, so its map of objects is best started at a low probability.
 
     Draw the last layer smaller, for example with a standard deviation of 1/sqrt(fan_in) behind a
-    normalisation, or start it at zero.
+    normalisation, or start it at zero; start the bias of a dense map at the logarithm of a small prior.
 
     References:
+        Lin et al., Focal Loss for Dense Object Detection, 2017, section 4.1: prior probability 0.01.
         Derrida, Random-energy model, 1981: a softmax over C values of spread s picks a single one once s
         exceeds sqrt(2 ln C); there the cross-entropy, ln C + s²/2, is twice ln C.
     """
@@ -98,18 +142,50 @@ class InitialLoss(Rule):
         "biased-mean": "anywhere",
         "norm-scale": "anywhere",
         "running-stats": "anywhere",
+        "recipe-deviation": "same",
     }
     examples = (
         Example(standard_normal_head, finds=("2.weight",), inputs=batch),
         Example(tied_to_a_standard_normal_table, finds=("table.weight",), inputs=tokens),
         Example(head_with_he_initialisation, inputs=batch),
+        Example(heat_map_without_prior, finds=("heat.bias",), inputs=image),
         Example(zero_head, inputs=batch),
+        Example(heat_map_with_prior, inputs=image),
+        Example(mask_of_one_class, inputs=image),
     )
 
     #: Multiple of ln(classes): half again above the point at which the softmax picks a single class.
     factor: float = 3.0
+    #: Positions from which on a map is dense: most of them are background.
+    positions: int = 64
 
     def check(self, model: Evidence) -> Iterator[Finding]:
+        yield from self._logits(model)
+        yield from self._maps(model)
+
+    def _maps(self, model: Evidence) -> Iterator[Finding]:
+        """Dense maps of probabilities that start at one half, beside maps of something else."""
+        maps = [s for s in model.signals if s.leaves and len(s.shape) == 4]
+        for signal in maps:
+            positions = signal.shape[2] * signal.shape[3]
+            beside = any(other.shape[2:] == signal.shape[2:] for other in maps if other is not signal)
+            if activation(signal.operation) != "sigmoid" or positions < self.positions or not beside:
+                continue
+            before = upstream(model, signal)
+            applied = [model.by_name.get(name) for name in before.weights] if before is not None else []
+            biases = [t for t in applied if t is not None and t.use is not None and t.use.role == "shift"]
+            if abs(signal.forward.mean - 0.5) < EVEN and signal.forward.std < EVEN and biases:
+                yield self.finding(
+                    biases[0],
+                    f"each of {positions} positions starts with a probability of {signal.forward.mean:.2g}",
+                    severity="note",
+                    measured={"probability": signal.forward.mean},
+                    expected={"probability": "the share of positions with an object, often 0.01"},
+                    help="start the bias at -log((1 - p) / p) for a prior p, as -4.6 for 0.01",
+                    locations=told([signal], biases),
+                )
+
+    def _logits(self, model: Evidence) -> Iterator[Finding]:
         for logits in model.logits:
             signal, uniform = model.signals_by_node.get(logits.node), log(logits.classes)
             if signal is None or not isfinite(logits.loss) or logits.loss <= self.factor * uniform:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from initlint import Evidence, Example, Finding, Rule
 from initlint.evidence import Scale, Signal
+from initlint.propagation import told, writers
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,23 @@ def normalised_zero_weight() -> nn.Module:
     nn.init.zeros_(readout.weight)
     weight_norm(readout)
     return nn.Sequential(nn.Linear(8, 8), nn.Tanh(), readout)
+
+
+def exponential_of_large_values() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Scale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.log_scale = nn.Linear(8, 8)
+            nn.init.normal_(self.log_scale.weight, std=1000)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            scale: torch.Tensor = torch.exp(self.log_scale(x))
+            return x * scale
+
+    return Scale()
 
 
 def masked_attention_scores() -> nn.Module:
@@ -69,31 +87,40 @@ class NonFiniteSignal(Rule):
     }
     examples = (
         Example(normalised_zero_weight, finds=("2.parametrizations.weight.0",), inputs=batch),
+        Example(exponential_of_large_values, finds=("log_scale.weight",), inputs=batch),
         Example(masked_attention_scores, inputs=batch),
     )
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         for signal in model.signals:
-            if _broken(signal.forward):
-                yield self._report(signal, "output", signal.forward)
+            if _broken(signal.forward) or _overflowed(signal):
+                yield self._report(model, signal, "output", signal.forward)
                 return
         for signal in reversed(model.signals):
             if signal.backward is not None and _broken(signal.backward):
-                yield self._report(signal, "gradient", signal.backward)
+                yield self._report(model, signal, "gradient", signal.backward)
                 return
 
-    def _report(self, signal: Signal, what: str, scale: Scale) -> Finding:
+    def _report(self, model: Evidence, signal: Signal, what: str, scale: Scale) -> Finding:
         where = f"in {signal.operation}" if not signal.module else f"in {signal.module} ({signal.operation})"
+        guilty = writers(model, signal)
         return self.finding(
-            signal,
+            guilty[0] if guilty and not signal.module else signal,
             f"the first {what} that is not finite: {scale.nans} NaN and {scale.infs} infinite values {where}",
-            related=signal.weights,
+            related=dict.fromkeys((*signal.weights, *(t.name for t in guilty))),
+            site=signal.site,
             measured={"nan": scale.nans, "inf": scale.infs},
             expected={"nan": 0, "inf": 0},
             help="look at the operation's inputs: a zero norm, an overflow, a fully masked softmax row",
+            locations=told([], guilty),
         )
 
 
 def _broken(scale: Scale) -> bool:
     """NaN is never meant; infinities are, as masks of attention scores."""
     return scale.nans > 0
+
+
+def _overflowed(signal: Signal) -> bool:
+    """What multiplies, normalises or exponentiates masks nothing."""
+    return signal.forward.infs > 0 and (signal.kind in ("weight", "norm") or signal.operation == "aten.exp")
