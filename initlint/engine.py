@@ -411,7 +411,7 @@ def _annotated(
 def _readout(node: str, analysis: Usage) -> tuple[str, ...]:
     """The weights whose output is this node or reaches it without another weight."""
     facts = analysis.nodes.get(node)
-    if facts is not None and facts.weights:
+    if facts is not None and any(n in analysis.uses and analysis.uses[n].fan_in for n in facts.weights):
         return facts.weights
     return tuple(n for n, use in analysis.uses.items() if use.reaches_output and use.fan_in is not None)
 

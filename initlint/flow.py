@@ -135,6 +135,8 @@ def _activation(seen: Consumption, i: int, name: str) -> str | None:
         return "hardtanh" if name == "aten.hardtanh" else None
     if name in vocabulary.SOFTMAXES:
         return "softmax"
+    if name == "aten.elu" and isinstance(outer := argument(node, "scale"), float) and outer != 1:
+        return "selu"
     return vocabulary.ACTIVATIONS.get(name)
 
 

@@ -24,6 +24,8 @@ DROWNED = 20.0  # residual branch over stream: first blocks behind embeddings of
 FLAT = 4.0  # pre-activation beyond which a sigmoid has less than a tenth of its slope
 DISPROPORTION = 1000.0  # gradient over value, against the median weight: stems of healthy models reach 900
 
+RECTIFIERS = ("aten.relu", "aten.leaky_relu")  # multiples of an input give multiples of the output
+
 Kind = Literal["saturation", "logits", "growth", "decay", "drowning", "gradient"]
 
 
@@ -67,21 +69,26 @@ def confident(model: Evidence) -> Harm | None:
 
 
 def restored(model: Evidence, weight: Tensor) -> bool:
-    """A normalisation sets the scale anew before the next activation, perhaps behind another weight."""
+    """A normalisation sets the scale anew before the next activation, perhaps behind another weight.
+
+    What is added to a residual stream keeps its size beside the stream, whatever comes later.
+    """
     use = weight.use
-    if use is None or use.normalised_after:
-        return use is not None
+    if use is None or use.ends_residual:
+        return False
     nodes = {use.node}
     for signal in model.signals:
         if not nodes & set(signal.sources) or signal.node in nodes:
             continue
         if signal.kind == "norm":
             return True
-        if signal.kind == "weight" and not signal.residual:
+        if (signal.kind == "weight" and not signal.residual) or (
+            signal.kind == "activation" and signal.operation in RECTIFIERS
+        ):
             nodes.add(signal.node)
         elif signal.kind != "other":
             return False
-    return False
+    return use.normalised_after and use.activation in (None, "none")
 
 
 def amplification(model: Evidence, weight: Tensor) -> float | None:

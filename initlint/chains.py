@@ -1,0 +1,73 @@
+"""Plain chains of layers: weights drawn by one line, each feeding the next through one activation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import exp, fsum, log, sqrt
+
+from initlint import theory
+from initlint.evidence import Evidence, Scheme, Tensor
+from initlint.finding import Site
+
+FEWEST = 3  # weights that make a chain
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Weights of one scheme and one activation in the order in which the signal passes them.
+
+    `gain` is the mean of std·√fan_in; `growth` is what the last weight's input is of the first's, `steps`
+    layers later.
+    """
+
+    weights: tuple[Tensor, ...]
+    activation: str
+    text: str
+    gain: float
+    growth: float
+    steps: int
+
+
+def chains(model: Evidence) -> Iterator[Chain]:
+    """Chains of explicitly drawn weights without normalisation, residual sums or output in between."""
+    groups: dict[tuple[Site | None, str], list[tuple[Tensor, Scheme]]] = {}
+    for weight in model.weights:
+        use, write = weight.use, weight.provenance.last_write
+        if use is None or write is None or write.default or use.role == "recurrent":
+            continue
+        if use.normalised_before or use.normalised_after or use.ends_residual or use.reaches_output:
+            continue
+        scheme = next((s for s in weight.schemes if s.gain is not None), weight.scheme)
+        if scheme is None or scheme.distribution in ("constant", "identity"):
+            continue
+        if use.activation in theory.ACTIVATIONS and use.activation != "sigmoid":
+            groups.setdefault((weight.site, use.activation), []).append((weight, scheme))
+    for (_, activation), members in groups.items():
+        chain = _chain(model, activation, members)
+        if chain is not None:
+            yield chain
+
+
+def _chain(model: Evidence, activation: str, members: list[tuple[Tensor, Scheme]]) -> Chain | None:
+    members.sort(key=lambda member: member[0].use.depth if member[0].use else 0)
+    weights = tuple(weight for weight, _ in members)
+    first, last = weights[0], weights[-1]
+    if len(weights) < FEWEST or first.use is None or last.use is None:
+        return None
+    steps = last.use.depth - first.use.depth
+    entering = [model.signals_by_node.get(weight.use.node) for weight in (first, last) if weight.use]
+    scales = [signal.input_rms for signal in entering if signal is not None and signal.input_rms]
+    if steps < FEWEST - 1 or len(scales) < 2 or steps >= 2 * len(weights):
+        return None
+    return Chain(weights, activation, members[0][1].text, _gain(weights), scales[1] / scales[0], steps)
+
+
+def _gain(weights: tuple[Tensor, ...]) -> float:
+    """Geometric mean of std·√fan_in."""
+    gains = [
+        weight.statistics.std * sqrt(weight.use.fan_in)
+        for weight in weights
+        if weight.statistics is not None and weight.use is not None and weight.use.fan_in
+    ]
+    return exp(fsum(log(gain) for gain in gains if gain) / len(gains)) if gains else 1.0

@@ -1,0 +1,135 @@
+"""IL204 gain-mismatch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import log
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Rule, theory
+from initlint.chains import chains
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+    from torch import nn
+
+
+def stack(
+    depth: int, activation: Callable[[], nn.Module], draw: Callable[[torch.Tensor], object]
+) -> nn.Module:
+    from torch import nn
+
+    layers: list[nn.Module] = []
+    for _ in range(depth):
+        layer = nn.Linear(64, 64)
+        draw(layer.weight)
+        nn.init.zeros_(layer.bias)
+        layers += [layer, activation()]
+    return nn.Sequential(*layers, nn.Linear(64, 4))
+
+
+def linear_gain_before_relu() -> nn.Module:
+    from torch import nn
+
+    return stack(10, nn.ReLU, nn.init.xavier_uniform_)
+
+
+def selu_gain_of_pytorch() -> nn.Module:
+    from torch import nn
+
+    return stack(20, nn.SELU, lambda w: nn.init.kaiming_normal_(w, nonlinearity="selu"))
+
+
+def relu_gain_before_relu() -> nn.Module:
+    from torch import nn
+
+    return stack(10, nn.ReLU, nn.init.kaiming_uniform_)
+
+
+def xavier_before_tanh() -> nn.Module:
+    from torch import nn
+
+    return stack(10, nn.Tanh, nn.init.xavier_uniform_)
+
+
+def shallow() -> nn.Module:
+    from torch import nn
+
+    return stack(2, nn.ReLU, nn.init.xavier_uniform_)
+
+
+def normalised() -> nn.Module:
+    from torch import nn
+
+    return stack(10, lambda: nn.Sequential(nn.BatchNorm1d(64), nn.ReLU()), nn.init.xavier_uniform_)
+
+
+def rows() -> torch.Tensor:
+    import torch
+
+    return torch.randn(32, 64, generator=torch.Generator().manual_seed(0))
+
+
+class GainMismatch(Rule):
+    """A chain of layers whose gain does not fit the activation between them.
+
+    An activation takes a part of the signal's second moment: ReLU half of it. The gain of the weights has
+    to give it back, √2 for ReLU, 1 for SELU; what is missing or too much multiplies from layer to layer.
+
+    Use the gain of the activation: nn.init.kaiming_normal_(nonlinearity="relu") in front of ReLU,
+    nonlinearity="linear" in front of SELU.
+
+    References:
+        He et al., Delving Deep into Rectifiers, 2015, section 2.2, https://arxiv.org/abs/1502.01852
+        Klambauer et al., Self-Normalizing Neural Networks, 2017: weights of variance 1/n for SELU.
+    """
+
+    code = "IL204"
+    name = "gain-mismatch"
+    severity = "warning"
+    needs = frozenset({"provenance", "statistics", "graph", "probe"})
+    explained_by = {"wrong-fan": "same", "repeated-init": "same", "overwritten-init": "same"}
+    examples = (
+        Example(linear_gain_before_relu, finds=("0.weight", "18.weight"), inputs=rows),
+        Example(selu_gain_of_pytorch, finds=("0.weight", "38.weight"), inputs=rows),
+        Example(relu_gain_before_relu, inputs=rows),
+        Example(xavier_before_tanh, inputs=rows),
+        Example(shallow, inputs=rows),
+        Example(normalised, inputs=rows),
+    )
+
+    #: Gain over the one that fits: nn.init's 5/3 for tanh, a round figure, is 1.05.
+    ratio: float = 1.1
+    #: Growth or shrinkage at the end of a chain, predicted and measured: √2 a layer reaches it in four.
+    total: float = 3.0
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for chain in chains(model):
+            low, high = suited(chain.activation)
+            if low / self.ratio <= chain.gain <= high * self.ratio:
+                continue
+            expected = low if chain.gain < low else high
+            predicted = (chain.gain / expected) ** chain.steps
+            if min(abs(log(predicted)), abs(log(chain.growth))) < log(self.total):
+                continue
+            if (chain.growth < 1) != (predicted < 1):
+                continue
+            verb = "grows" if chain.growth > 1 else "shrinks"
+            times = max(chain.growth, 1 / chain.growth)
+            yield self.finding(
+                chain.weights[0],
+                f"gain {chain.gain:.3g} ({chain.text}) where {chain.activation} calls for {expected:.3g}: "
+                f"the signal {verb} {times:.3g} times over {chain.steps} layers",
+                related=[weight.name for weight in chain.weights[1:]],
+                measured={"gain": chain.gain, "growth": chain.growth},
+                expected={"gain": expected},
+                help=f"use the gain of {chain.activation}, {expected:.3g}: std = {expected:.3g}/√fan_in",
+            )
+
+
+def suited(activation: str) -> tuple[float, float]:
+    """Gains that suit an activation: what keeps the second moment, and for tanh 1 too (Glorot & Bengio)."""
+    best = theory.gain(activation) or 1.0
+    return (1.0, best) if activation in ("tanh", "softsign", "hardtanh", "elu") else (best, best)

@@ -1,0 +1,169 @@
+"""IL205 wrong-fan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import sqrt
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Rule, harm
+from initlint.fans import NAMES, Misreading, misreading
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from initlint import Tensor
+
+
+def stored_as_inputs_by_outputs() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Projection(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.empty(128, 8))
+            self.readout = nn.Linear(8, 4)
+            nn.init.kaiming_uniform_(self.weight)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.readout(torch.relu(x @ self.weight))
+            return logits
+
+    return Projection()
+
+
+def stack_of_experts() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Experts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Parameter(torch.empty(4, 128, 32))
+            self.readout = nn.Linear(32, 4)
+            nn.init.kaiming_normal_(self.first)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hidden = torch.einsum("bd,edh->beh", x, self.first)
+            logits: torch.Tensor = self.readout(torch.relu(hidden).mean(1))
+            return logits
+
+    return Experts()
+
+
+def depthwise_by_hand() -> nn.Module:
+    from torch import nn
+
+    layer = nn.Conv1d(64, 64, 3, groups=64)
+    nn.init.normal_(layer.weight, std=sqrt(2 / (3 * layer.out_channels)))
+    return nn.Sequential(
+        nn.Unflatten(1, (64, 2)), nn.ConstantPad1d(2, 0.1), layer, nn.ReLU(), nn.Conv1d(64, 4, 1)
+    )
+
+
+def transposed_before_the_draw() -> nn.Module:
+    from torch import nn
+
+    model = stored_as_inputs_by_outputs()
+    nn.init.kaiming_uniform_(model.get_parameter("weight").t())
+    return model
+
+
+def backward_preserving_convolutions() -> nn.Module:
+    from torch import nn
+
+    convolutions = nn.Conv1d(64, 16, 1), nn.Conv1d(16, 64, 3)
+    for layer in convolutions:
+        nn.init.kaiming_normal_(layer.weight, mode="fan_out")
+    first, second = convolutions
+    return nn.Sequential(
+        nn.Unflatten(1, (64, 2)), nn.ConstantPad1d(2, 0.1), first, nn.BatchNorm1d(16), nn.ReLU(), second
+    )
+
+
+def plain_number() -> nn.Module:
+    from torch import nn
+
+    model = stored_as_inputs_by_outputs()
+    nn.init.normal_(model.get_parameter("weight"), std=0.1)
+    return model
+
+
+def rows() -> torch.Tensor:
+    import torch
+
+    return torch.randn(16, 128, generator=torch.Generator().manual_seed(0))
+
+
+TOLERANCE = 1.25  # inputs are not quite independent: a layer may amplify more or less than std·√fan_in
+
+
+class WrongFan(Rule):
+    """A weight whose scale was computed from a number of inputs that it does not have.
+
+    The std of a weight is gain/√fan_in, with fan_in the number of products that are summed into one output.
+    torch.nn.init reads it off the shape as dimension 1 times all further ones. A weight used as x @ W, a
+    stack of matrices, a grouped or transposed convolution, fused projections have another fan.
+
+    Compute the std from the true fan, or draw on a view of the right shape: W.t() for x @ W, each matrix of
+    a stack, each of the fused matrices. It is a note where nothing in the signal shows it, behind a
+    normalisation for example.
+
+    References:
+        He et al., Delving Deep into Rectifiers, 2015, section 2.2, https://arxiv.org/abs/1502.01852
+        torch.nn.init._calculate_fan_in_and_fan_out: "the tensor is used as x @ w.T".
+    """
+
+    code = "IL205"
+    name = "wrong-fan"
+    severity = "warning"
+    needs = frozenset({"provenance", "statistics", "graph", "probe"})
+    explained_by = {"repeated-init": "same", "overwritten-init": "same", "uninitialized-memory": "same"}
+    examples = (
+        Example(stored_as_inputs_by_outputs, finds=("weight",), inputs=rows),
+        Example(stack_of_experts, finds=("first",), inputs=rows),
+        Example(depthwise_by_hand, finds=("2.weight",), inputs=rows),
+        Example(transposed_before_the_draw, inputs=rows),
+        Example(backward_preserving_convolutions, inputs=rows),
+        Example(plain_number, inputs=rows),
+    )
+
+    #: Std over the right one, either way: xavier over three fused square projections is off by √2.
+    ratio: float = 1.35
+    #: From here on a signal that nothing restores is off visibly (a fan four times too large or too small).
+    visible: float = 1.9
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for weight in model.weights:
+            wrong = misreading(weight)
+            if wrong is None or max(wrong.ratio, 1 / wrong.ratio) < self.ratio:
+                continue
+            shows, figures, off = self._shows(model, weight, wrong), weight.statistics, wrong.ratio
+            if not shows and wrong.by != "call" and weight.use and weight.use.reaches_output:
+                continue  # 1/√fan_out is a known scale of a head
+            fan = f"{NAMES[wrong.mode]} {wrong.true:.6g}"
+            amount = f"{off:.3g} times too large" if off > 1 else f"{1 / off:.3g} times too small"
+            yield self.finding(
+                weight,
+                f"{wrong.text}, but this weight is used with {fan}: its outputs are {amount}",
+                measured={"fan": wrong.fan, "std": figures.std if figures else 0.0},
+                expected={"fan": wrong.true, "std": wrong.gain / sqrt(wrong.true)},
+                help=f"draw it with a std of {wrong.gain / sqrt(wrong.true):.3g}, computed from {fan}",
+                severity=None if shows else "note",
+            )
+
+    def _shows(self, model: Evidence, weight: Tensor, wrong: Misreading) -> bool:
+        """The signal is off as the fan is, and no normalisation corrects it."""
+        if max(wrong.ratio, 1 / wrong.ratio) < self.visible:
+            return False
+        if harm.of_excess(model, weight) if wrong.ratio > 1 else harm.of_lack(model, weight):
+            return True
+        factor, use = harm.amplification(model, weight), weight.use
+        if factor is None or use is None or harm.restored(model, weight):
+            return False
+        if use.reaches_output and wrong.by != "call":
+            return False
+        off = factor / wrong.gain
+        return off > self.visible / TOLERANCE if wrong.ratio > 1 else off < TOLERANCE / self.visible
