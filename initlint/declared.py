@@ -16,6 +16,7 @@ from initlint.evidence import Use
 
 #: Gates that one recurrent weight holds, and what follows them.
 GATES = {"LSTM": (4, "sigmoid"), "GRU": (3, "sigmoid"), "RNN": (1, "tanh")}
+_RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
 
 def declared_uses(model: nn.Module) -> dict[str, Use]:
@@ -47,9 +48,10 @@ def declared_use(owner: nn.Module, local: str, tensor: torch.Tensor, path: str =
 
 def _facts(owner: nn.Module, local: str, shape: tuple[int, ...]) -> dict[str, Any] | None:
     if "bias" in local and isinstance(
-        owner, (nn.Linear, nn.Bilinear, _ConvNd, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+        owner, (nn.Linear, nn.Bilinear, _ConvNd, *_RECURRENT, nn.MultiheadAttention)
     ):
-        return {"role": "table" if local in ("bias_k", "bias_v") else "shift"}
+        gates = _recurrent(owner, local, shape)["parts"] if isinstance(owner, _RECURRENT) else 1
+        return {"role": "table" if local in ("bias_k", "bias_v") else "shift", "parts": gates}
     local = {"weight_v": "weight", "weight_orig": "weight"}.get(local, local)
     match owner:
         case nn.Linear() if local == "weight" and len(shape) == 2:
@@ -107,7 +109,8 @@ def _recurrent(owner: nn.Module, local: str, shape: tuple[int, ...]) -> dict[str
     parts, activation = GATES.get(kind[0], (1, None))
     if kind[0] == "RNN":
         activation = (kind[2] or str(getattr(owner, "nonlinearity", "tanh"))).lower()
-    facts = {**_matrix(shape), "role": "recurrent", "parts": parts, "activation": activation}
+    matrix = _matrix(shape) if len(shape) == 2 else {}
+    facts = {**matrix, "role": "recurrent", "parts": parts, "activation": activation}
     if local.startswith("weight_hr"):
         facts.update(parts=1, activation="none")
     return facts

@@ -32,7 +32,8 @@ class Wires:
         self._seen, self._facts = seen, facts
         self._mains: dict[int, tuple[str, ...]] = {}
         for meeting in seen.meetings:
-            if meeting.role in _WEIGHTS and seen.stored[meeting.tensor].parameter:
+            tensor = seen.stored[meeting.tensor]
+            if meeting.role in _WEIGHTS and tensor.parameter and len(tensor.shape) > 1:
                 known = self._mains.get(meeting.node, ())
                 self._mains[meeting.node] = tuple(dict.fromkeys((*known, meeting.tensor)))
         self._near = self._nearest()
@@ -48,7 +49,7 @@ class Wires:
         return Wiring(
             sources=self.weights_behind(meeting.partner) if meeting.partner is not None else (),
             steps=() if weight else tuple(self._steps(meeting)),
-            factor=self._factors.get(meeting.node, 1.0),
+            factor=self._factors.get(meeting.tensor, 1.0),
             gates=tuple(self._parts(meeting.tensor, parts)) if weight else (),
             cosine=meeting.node in self._similarities,
         )
@@ -97,25 +98,28 @@ class Wires:
 
     # ------------------------------------------------ constants in front of an activation
 
-    def _activated(self) -> Iterator[tuple[int, float]]:
-        """Weights whose output is multiplied by a constant before its activation, and that constant."""
+    def _activated(self) -> Iterator[tuple[str, float | None]]:
+        """Weights whose output is changed before its activation, and the constant by which it is multiplied.
+
+        None after anything but constants, stored factors and shifts.
+        """
         seen = self._seen
         for i in range(len(seen.nodes)):
             if self._facts.activation[i] is None or len(seen.flowing[i]) != 1:
                 continue
-            p, constant = seen.flowing[i][0], 1.0
+            p = seen.flowing[i][0]
+            constant: float | None = 1.0
             for _ in range(_LONG):
-                name = seen.names[p]
+                name, number = seen.names[p], _number(seen.nodes[p])
                 if seen.contracts[p] or len(seen.flowing[p]) != 1:
                     break
-                number = _number(seen.nodes[p])
-                if name in _FACTORS and number:
+                if name in _FACTORS and number and constant:
                     constant *= number if name in vocabulary.MULTIPLICATIONS else 1 / number
-                elif name not in _HANDED and name not in vocabulary.ADDITIONS:
+                elif name not in _HANDED | _FACTORS | vocabulary.ADDITIONS:
                     break
                 p = seen.flowing[p][0]
-            if seen.contracts[p] and constant != 1:
-                yield p, constant
+            for tensor in self._near[p]:
+                yield tensor, constant if seen.contracts[p] else None
 
     # ------------------------------------------------ gates of residual branches
 

@@ -183,8 +183,12 @@ class RecipeDeviation(Rule):
     )
 
     def check(self, model: Evidence) -> Iterator[Finding]:
+        told: set[str] = set()
         for recipe in RECIPES:
             for deviation in recipe.deviations(model):
+                if deviation.subject.name in told:
+                    continue
+                told.add(deviation.subject.name)
                 yield self.finding(
                     deviation.subject,
                     f"{recipe.name}: {deviation.message}",

@@ -4,11 +4,29 @@ from __future__ import annotations
 
 from initlint.recipes.adapters import ADAPTER, LORA
 from initlint.recipes.depth import GPT2
+from initlint.recipes.detection import PRIOR
 from initlint.recipes.modulation import ADALN_ZERO
 from initlint.recipes.recipe import Deviation, Recipe
+from initlint.recipes.recurrent import FORGET_BIAS
+from initlint.recipes.residual import TANH_GATE, ZERO_BRANCH, ZERO_CONVOLUTION
 from initlint.recipes.similarity import LOGIT_SCALE
+from initlint.recipes.sine import SIREN
+from initlint.recipes.statespace import MAMBA
 
 __all__ = ["RECIPES", "Deviation", "Recipe"]
 
-#: All recipes, in the order in which they are tried.
-RECIPES: tuple[Recipe, ...] = (LORA, ADAPTER, ADALN_ZERO, GPT2, LOGIT_SCALE)
+#: All recipes. Of several that speak of one tensor the first counts.
+RECIPES: tuple[Recipe, ...] = (
+    LORA,
+    ADAPTER,
+    ADALN_ZERO,
+    TANH_GATE,
+    ZERO_CONVOLUTION,
+    GPT2,
+    ZERO_BRANCH,
+    SIREN,
+    FORGET_BIAS,
+    LOGIT_SCALE,
+    MAMBA,
+    PRIOR,
+)
