@@ -187,6 +187,8 @@ def _one_use(seen: Consumption, facts: Flow, tensor: Stored, meeting: Meeting) -
     if declared is not None and (role == "other" or "recurrent" in (role, declared.role)):
         role = declared.role
         given = {key: getattr(declared, key) for key in (*_PRODUCT, "parts")}
+    elif declared is not None and role == declared.role:
+        given["parts"] = declared.parts
     elif role == "recurrent":
         role = "other"
     given |= {key: value for key, value in meeting.facts.items() if key in _PRODUCT}

@@ -193,31 +193,45 @@ class Wires:
         seen, base = self._seen, self._facts.base
         scaled = {m.node: m.partner for m in seen.meetings if m.partner is not None and m.labelled <= 1}
         products = {
-            i
+            i: factors
             for i, name in enumerate(seen.names)
-            if name in vocabulary.CONTRACTIONS | {"aten.einsum"} and not seen.contracts[i]
+            if name in vocabulary.CONTRACTIONS | {"aten.einsum"}
+            and len(factors := [seen.position[n] for n in seen.nodes[i].all_input_nodes]) == 2
         }
         for i, partner in scaled.items():
-            if base[partner] in products and all(self._unit(p) for p in seen.flowing[base[partner]]):
+            if base[partner] in products and all(map(self._unit, products[base[partner]])):
                 yield i
-        for i in products:
+        for i, factors in products.items():
             for own in seen.flowing[i]:
                 node = base[own]
-                others = [p for p in seen.flowing[i] if p != own]
+                others = [p for p in factors if p != own]
                 if node in scaled and self._unit(scaled[node]) and all(map(self._unit, others)):
                     yield node
 
     def _unit(self, i: int | None) -> bool:
         """The node divides vectors by their norms."""
-        if i is None or not self._facts.norm[self._facts.base[i]]:
-            return False
-        for p in self._seen.flowing[self._facts.base[i]]:
-            for _ in range(6):
-                if self._seen.names[p] in _NORMS:
-                    return True
-                if len(self._seen.flowing[p]) != 1:
-                    break
-                p = self._seen.flowing[p][0]
+        seen = self._seen
+        for _ in range(_LONG):
+            if i is None:
+                return False
+            operands = [seen.position[n] for n in seen.nodes[i].all_input_nodes]
+            if seen.names[i] in _FACTORS and len(operands) == 2:
+                return any(map(self._is_norm, operands))
+            if len(operands) != 1 or seen.names[i] not in _HANDED:
+                return False
+            i = operands[0]
+        return False
+
+    def _is_norm(self, i: int) -> bool:
+        """The node is the norm of something, clamped, inverted or spread."""
+        seen = self._seen
+        for _ in range(_LONG):
+            operands = [seen.position[n] for n in seen.nodes[i].all_input_nodes]
+            if seen.names[i] in _NORMS:
+                return True
+            if len(operands) != 1 or seen.contracts[i]:
+                return False
+            i = operands[0]
         return False
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from initlint.recipes.adapters import ADAPTER, LORA
+from initlint.recipes.adapters import ADAPTER, IA3, LORA
 from initlint.recipes.depth import GPT2
 from initlint.recipes.detection import PRIOR
 from initlint.recipes.modulation import ADALN_ZERO
@@ -19,6 +19,7 @@ __all__ = ["RECIPES", "Deviation", "Recipe"]
 RECIPES: tuple[Recipe, ...] = (
     LORA,
     ADAPTER,
+    IA3,
     ADALN_ZERO,
     TANH_GATE,
     ZERO_CONVOLUTION,

@@ -10,6 +10,7 @@ from initlint.recipes.recipe import Deviation, Recipe, inputs, outputs, zero
 #: Branch over stream at the start. Houlsby et al. find that N(0, 0.01²) in both layers trains and that larger
 #: values lose accuracy (section 3.6); that draw gives about 0.02, PyTorch's default 0.2.
 NEAR_IDENTITY = 0.1
+UNIT = 0.05  # factors this near to one change a frozen model less than dropout does
 
 
 def _named(*tensors: Tensor) -> bool:
@@ -133,6 +134,33 @@ def _bottleneck(model: Evidence) -> Iterator[Deviation]:
                 break
 
 
+def _rescaling(model: Evidence) -> Iterator[Deviation]:
+    """Trainable factors on what frozen layers give to frozen layers."""
+    for factor in model.parameters:
+        use, figures = factor.use, factor.statistics
+        if use is None or figures is None or use.role != "scalar" or use.ends_residual or use.offset is None:
+            continue
+        before = [model.by_name[name] for name in use.wiring.sources]
+        after = [w for w in model.weights if w.use and set(use.wiring.sources) & set(w.use.wiring.sources)]
+        frozen = before and after and not any(t.requires_grad for t in (*before, *after))
+        mean = figures.mean + use.offset
+        if (
+            factor.requires_grad
+            and frozen
+            and not use.wiring.steps
+            and max(abs(mean - 1), figures.std) > UNIT
+        ):
+            yield Deviation(
+                subject=factor,
+                message=f"scales the output of frozen {before[0].name} by {mean:.3g} on average, std "
+                f"{figures.std:.3g}, at the start",
+                help="start the factors at one, for example nn.init.ones_",
+                measured={"mean": mean, "std": figures.std},
+                expected={"mean": 1.0, "std": 0.0},
+                harms=True,
+            )
+
+
 LORA = Recipe(
     name="LoRA",
     asks="one factor random and the other zero, so that the adapted layer starts as the frozen one",
@@ -144,4 +172,11 @@ ADAPTER = Recipe(
     asks="a bottleneck adapter starts near the identity",
     reference="Houlsby et al., Parameter-Efficient Transfer Learning for NLP, 2019, sections 2.1 and 3.6",
     deviations=_bottleneck,
+)
+IA3 = Recipe(
+    name="rescaling adapter",
+    asks="factors on the activations of a frozen model start at one",
+    reference="Liu et al., Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context "
+    "Learning, 2022, section 3.3",
+    deviations=_rescaling,
 )

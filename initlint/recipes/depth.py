@@ -36,17 +36,22 @@ class Row:
 
 
 def _rows(model: Evidence) -> dict[str, list[Row]]:
-    """Rows by the name pattern of the blocks that they run through."""
+    """Rows by the path of the list of blocks that they run through."""
+    places: dict[tuple[str, str], list[Tensor]] = {}
+    for weight in model.weights:
+        names = weight.name.split(".")
+        for k, name in enumerate(names):
+            if name.isdigit():
+                places.setdefault((".".join(names[:k]), ".".join(names[k + 1 :])), []).append(weight)
     blocks: dict[str, list[Row]] = {}
-    for pattern, members in model.families():
-        prefix, index, _ = pattern.partition("{}")
+    for (prefix, _), members in places.items():
         uses = [t.use for t in members]
-        if not index or len(members) < FEWEST or any(u is None or u.role != "matrix" for u in uses):
+        if len(members) < FEWEST or any(u is None or u.role != "matrix" for u in uses):
             continue
         stds = tuple(t.statistics.std for t in members if t.statistics is not None)
         ends = {u.ends_residual for u in uses if u is not None}
         if len(stds) == len(members) and len(ends) == 1 and min(stds) > 0:
-            blocks.setdefault(prefix, []).append(Row(members, stds, ends.pop()))
+            blocks.setdefault(prefix, []).append(Row(tuple(members), stds, ends.pop()))
     return blocks
 
 

@@ -17,6 +17,7 @@ CLASSES = re.compile(
     r"(^|[._])(cls|class(es|ifier|ification)?|labels?|scores?|heat_?maps?|hm|obj(ectness)?|conf)", re.I
 )
 BOXES = re.compile(r"(^|[._])(b?box(es)?|reg(ression)?|wh|sizes?|offsets?|deltas?|ltrb|loc(ation)?)", re.I)
+BOX = 4  # outputs of a layer that predicts one box
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +27,16 @@ class Head:
     weight: Tensor
     bias: Tensor
     sigmoid: bool
-    place: tuple[int, ...]  # shape of the output without its features
+    place: tuple[int, ...]  # extents of the map, (0,) for a set of queries
 
     @property
     def classes(self) -> bool:
         """Tells which class it is; a single map only by its name."""
-        named = bool(CLASSES.search(self.weight.name)) and not BOXES.search(self.weight.name)
-        return named or (self.sigmoid and outputs(self.weight) > 1 and not BOXES.search(self.weight.name))
+        if BOXES.search(self.weight.name):
+            return False
+        if self.place == (0,):
+            return self.sigmoid and outputs(self.weight) != BOX
+        return bool(CLASSES.search(self.weight.name)) or (self.sigmoid and outputs(self.weight) > 1)
 
     @property
     def prior(self) -> float:
@@ -54,9 +58,14 @@ def _heads(model: Evidence) -> list[Head]:
         if use is None or not use.reaches_output or bias is None or bias.statistics is None:
             continue
         signal = model.signals_by_node.get(use.node)
-        spatial = use.role == "kernel" and signal is not None and len(signal.shape) >= 4
-        if signal is not None and spatial and math.prod(signal.shape[2:]) > 1:
-            heads.append(Head(weight, bias, use.activation == "sigmoid", signal.shape[2:]))
+        shape = signal.shape if signal is not None else ()
+        if use.role == "kernel" and len(shape) >= 4 and math.prod(shape[2:]) > 1:
+            heads.append(Head(weight, bias, use.activation == "sigmoid", shape[2:]))
+        elif use.role == "matrix":
+            heads.append(Head(weight, bias, use.activation == "sigmoid", (0,)))
+    queries = [h for h in heads if h.place == (0,)]
+    if not any(outputs(h.weight) == BOX for h in queries):
+        heads = [h for h in heads if h not in queries]
     return heads
 
 

@@ -13,13 +13,14 @@ APART = 30.0
 
 def _kin(model: Evidence) -> Iterator[list[Tensor]]:
     """Tensors that end residual branches in the same way at other places."""
-    groups: dict[tuple[str, ...], list[Tensor]] = {}
+    groups: dict[tuple[object, ...], list[Tensor]] = {}
     for tensor in model.parameters:
         use = tensor.use
         if use is None or not use.ends_residual or use.role not in ("gain", "scalar", "matrix", "kernel"):
             continue
-        place = ".".join(tensor.family.split(".")[-2:])
-        groups.setdefault((tensor.owner_class, place, use.role), []).append(tensor)
+        names = [name for name in tensor.name.split(".") if not name.isdigit()]
+        place = tensor.owner_class, *names[-2:], use.role, tensor.requires_grad
+        groups.setdefault(place, []).append(tensor)
     yield from (group for group in groups.values() if len(group) > 1)
 
 

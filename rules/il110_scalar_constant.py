@@ -1,0 +1,112 @@
+"""IL110 scalar-constant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Rule
+from initlint.evidence import Tensor, Use
+from initlint.recipes.similarity import effective
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def scaled_attention(value: float) -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.query, self.key, self.value = (nn.Linear(16, 16) for _ in range(3))
+            self.log_scale = nn.Parameter(torch.full((), value))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            scores = self.query(x) @ self.key(x).T * self.log_scale.exp()
+            mixed: torch.Tensor = scores.softmax(-1) @ self.value(x)
+            return mixed
+
+    return Attention()
+
+
+def scale_where_its_logarithm_belongs() -> nn.Module:
+    return scaled_attention(8.0)
+
+
+def logarithm_of_the_scale() -> nn.Module:
+    return scaled_attention(-1.386)
+
+
+def batch() -> torch.Tensor:
+    import torch
+
+    return torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
+
+
+class ScalarConstant(Rule):
+    """A learned scale or temperature far from any convention for its use.
+
+    One factor multiplies a whole layer: with a wrong constant, often the value in place of its logarithm or
+    inverse, the softmax behind it starts one-hot or flat, or a branch drowns the stream it is added to.
+
+    Start where the method starts, and apply exp, softplus or a division only to the form that is stored.
+
+    References:
+        Radford et al., CLIP, 2021, section 2.5: logits are never scaled by more than 100.
+        Touvron et al., Going deeper with Image Transformers, 2021, table 1: LayerScale 0.1 to 1e-6.
+    """
+
+    code = "IL110"
+    name = "scalar-constant"
+    severity = "note"
+    needs = frozenset({"statistics", "graph"})
+    explained_by = {"recipe-deviation": "same"}
+    examples = (
+        Example(scale_where_its_logarithm_belongs, finds=("log_scale",), inputs=batch),
+        Example(logarithm_of_the_scale, inputs=batch),
+    )
+
+    largest: float = 100.0  #: CLIP clips its logit scale here; ArcFace takes 64
+    largest_branch: float = 10.0  #: residual branches are scaled by at most 1 in every published scheme
+    smallest: float = 0.001  #: of attention scores: 1/√d is that small for heads of a million features
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        for tensor in model.parameters:
+            use, figures = tensor.use, tensor.statistics
+            if use is None or figures is None or not figures.constant or not _is_factor(tensor, use):
+                continue
+            inverted = any(step.operation == "reciprocal" for step in use.wiring.steps)
+            if inverted and figures.mean == 0:
+                yield self._report(tensor, "divides by zero", float("inf"), f"below {self.largest:g}")
+                continue
+            scale = effective(figures.mean + (use.offset or 0.0), use.wiring.steps)
+            if scale is None:
+                continue
+            most = self.largest_branch if use.ends_residual else self.largest
+            scores = use.activation == "softmax" and not use.ends_residual
+            if abs(scale) > most:
+                yield self._report(tensor, f"multiplies by {scale:.3g}", scale, f"below {most:g}")
+            elif scores and abs(scale) < self.smallest:
+                what = f"multiplies the scores of a softmax by {scale:.3g}"
+                yield self._report(tensor, what, scale, f"above {self.smallest:g}")
+
+    def _report(self, tensor: Tensor, what: str, scale: float, expected: str) -> Finding:
+        steps = tensor.use.wiring.steps if tensor.use is not None else ()
+        stored = tensor.statistics.mean if tensor.statistics is not None else 0.0
+        through = f" through {', '.join(step.operation for step in steps)}" if steps else ""
+        return self.finding(
+            tensor,
+            f"{stored:.3g}{through} {what}",
+            measured={"scale": scale},
+            expected={"scale": expected},
+            help="check whether the value, its logarithm or its inverse is to be stored",
+        )
+
+
+def _is_factor(tensor: Tensor, use: Use) -> bool:
+    """The tensor multiplies or divides data, not inside a function that makes another scale of it."""
+    factor = use.operation in ("aten.mul", "aten.multiply", "aten.div", "aten.divide", "aten.true_divide")
+    return factor and use.role == "scalar" and use.activation not in ("exp", "sin", "cos")
