@@ -136,7 +136,7 @@ class Unregistered:
     scalar: bool = False  # a tensor without axes
     moved: bool = False  # its owner's code brings it to the device of the inputs
     site: Site | None = None  # where its container is made, else where it was put there, else made
-    assigned: Site | None = None  # where its owner puts it in its place
+    assigned: Site | None = None  # where its owner puts it in its place, or where forward leads to its making
     made: Site | None = None  # where it, or the first of its tensors, was made
     reached: bool | None = None  # took part in the probe
     persistent_state: bool = False  # the model moves or saves it itself

@@ -415,6 +415,7 @@ def _created(recorder: Recorder) -> Iterator[Unregistered]:
             elements=sum(made.tensor.numel() for made in parts),
             trainable=any(made.tensor.requires_grad for made in parts),
             site=first.site,
+            assigned=first.caller,
             reached=any(id(made.tensor) in reached for made in parts),
         )
     for leaf in late:

@@ -72,6 +72,7 @@ class Made:
     name: str
     owner: str  # path of the module that was running
     site: Site | None
+    caller: Site | None = None  # the line of a forward method that led there
 
 
 class Watch(Protocol):
@@ -116,6 +117,14 @@ def user_line() -> Site | None:
     """The innermost line outside torch that is being run."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and _skipped(frame.f_code):
+        frame = frame.f_back
+    return None if frame is None else _site(frame.f_code, frame.f_lineno)
+
+
+def forward_line() -> Site | None:
+    """The line that is being run of the innermost method called forward, outside torch."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and (frame.f_code.co_name != "forward" or _skipped(frame.f_code)):
         frame = frame.f_back
     return None if frame is None else _site(frame.f_code, frame.f_lineno)
 
@@ -334,7 +343,8 @@ class Recorder(TorchDispatchMode):
     def _registered(self, module: nn.Module, name: str, parameter: Any) -> None:
         if isinstance(parameter, nn.Parameter) and id(parameter) not in self._names:
             path = self._paths.get(id(module))
-            self.made[id(parameter)] = Made(parameter, module, path, name, self._stack[-1][1], user_line())
+            owner, line = self._stack[-1][1], user_line()
+            self.made[id(parameter)] = Made(parameter, module, path, name, owner, line, forward_line())
 
     # -------------------------------------------------- operators
 

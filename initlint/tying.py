@@ -167,10 +167,17 @@ def _lost(build: Build, by_name: Mapping[str, int], provenance: Mapping[str, Pro
             continue
         if build.model.get_parameter(first).shape != build.model.get_parameter(second).shape:
             continue
-        made = [provenance[name] for name in (second, first) if name in provenance]
-        broke = next((p.allocation for p in made if p.allocation is not None), None)
+        replaced = (_replaced(build, tying.second, second), _replaced(build, tying.first, first))
+        made = (provenance[name].allocation for name in (second, first) if name in provenance)
+        broke = next(filter(None, (*replaced, *made)), None)
         tied = build.positions.site(tying.line) if tying.line else None
         yield Tie((first, second), True, "constructor", broke, tied)
+
+
+def _replaced(build: Build, place: tuple[Module, str], name: str) -> Site | None:
+    """The line that put another module in the place of the one that was tied."""
+    now = build.model.get_submodule(name.rpartition(".")[0])
+    return None if place[0].reference() is now else build.line(now)[1]
 
 
 def _paths(record: Module, places: Mapping[int, list[str]]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Rule
+from initlint import Evidence, Example, Finding, Location, Rule
 
 if TYPE_CHECKING:
     import torch
@@ -100,4 +100,7 @@ class ModuleCreatedInForward(Rule):
                     expected={"made in forward": 0},
                     help="make it in the constructor and assign it to an attribute",
                     site=item.site,
+                    locations=[Location(item.assigned, "called in forward")]
+                    if item.assigned is not None and item.assigned != item.site
+                    else (),
                 )

@@ -107,7 +107,7 @@ class UnusedParameter(Rule):
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         for parameter in model.parameters:
-            gradient = parameter.gradient
+            gradient, origin = parameter.gradient, parameter.provenance
             if not parameter.requires_grad or not parameter.elements or gradient is None:
                 continue
             if gradient.scale is not None or parameter.mention == "elsewhere":
@@ -125,5 +125,5 @@ class UnusedParameter(Rule):
                 expected={"gradients": 1},
                 severity="warning" if parameter.mention == "nowhere" else "note",
                 help="use it in forward, or remove it",
-                site=parameter.provenance.construction,
+                site=origin.construction if parameter.owner_package == "torch" else origin.allocation,
             )
