@@ -1,23 +1,24 @@
 """Parameters that play one part at several places of a model: layers of a stack, directions, branches.
 
-Siblings have one shape and, as far as the graph tells, one role. What differs is a
-number in the name (`blocks.3.fc1.weight`), the layer or direction of a recurrent module
-(`weight_hh_l1_reverse`), a direction word (`rnn_bwd`), or the whole local name of three and more
-modules that stand side by side (`to_q`, `to_k`, `to_v`).
+Siblings have one role, as far as the graph tells, and one shape, unless they stand in blocks of a stack.
+What differs is a number in the name (`blocks.3.fc1.weight`), the layer or direction of a recurrent module
+(`weight_hh_l1_reverse`), a direction word (`rnn_bwd`), or the whole local name of three and more modules
+that stand side by side (`to_q`, `to_k`, `to_v`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import sqrt
 from typing import Literal
 
 from initlint import theory
 from initlint.evidence import Evidence, Tensor, Write
 from initlint.finding import Site
 
-Kind = Literal["index", "layer", "direction", "named"]
+Kind = Literal["index", "block", "layer", "direction", "named"]
 
 _NUMBERINGS: dict[Kind, re.Pattern[str]] = {
     "index": re.compile(r"(?:(?<=\.)|^)\d+(?=\.|$)"),
@@ -108,16 +109,16 @@ def _chosen(group: Siblings, written: list[Tensor]) -> bool:
     """A single sibling that was written on top of what all got, where that is usual."""
     if len(written) > 1 or group.kind in ("layer", "direction"):
         return False
-    if group.kind == "named" or written[0] is not group.members[0] or len(group.members) == 2:
+    if group.kind in ("named", "block") or written[0] is not group.members[0] or len(group.members) == 2:
         return True
     last = written[0].provenance.last_write
-    whole_block = group.pattern.partition("{}")[2].count(".") > 1
-    return not whole_block or last is None or last.kind != "random"
+    return not _in_block(group.pattern) or last is None or last.kind != "random"
 
 
 def _left_on_purpose(group: Siblings, odd: Tensor) -> bool:
     """Without a graph nobody knows whether the last of a row is the model's head."""
-    return group.kind == "index" and odd.use is None and odd is group.members[-1]
+    single = group.kind == "index" and not _in_block(group.pattern)
+    return single and odd.use is None and odd is group.members[-1]
 
 
 def _differs(odd: Tensor, typical: list[Tensor], ratio: float, shift: float) -> bool:
@@ -132,11 +133,29 @@ def _differs(odd: Tensor, typical: list[Tensor], ratio: float, shift: float) -> 
         return all(mine.constant != s.constant or mine.mean != s.mean for s in others)
     if all(_structured(t) != _structured(odd) for t in typical):
         return True
-    low, high = min(s.std for s in others), max(s.std for s in others)
     size = min(mine.count, *(s.count for s in others)) // 2  # both sides of the comparison are samples
-    return theory.falls_short(mine.std, low, size, ratio=ratio) or theory.exceeds(
-        mine.std, high, size, ratio=ratio
-    )
+    shapes = {t.shape for t in (odd, *typical)}
+    for fan in _FANS if len(shapes) > 1 else _FANS[:1]:
+        own, *gains = (
+            t.statistics.std * sqrt(fan(*(theory.fans(t.shape) or (1, 1))))
+            for t in (odd, *typical)
+            if t.statistics is not None
+        )
+        if not (
+            theory.falls_short(own, min(gains), size, ratio=ratio)
+            or theory.exceeds(own, max(gains), size, ratio=ratio)
+        ):
+            return False
+    return True
+
+
+_FANS: tuple[Callable[[int, int], int], ...] = (
+    lambda fan_in, fan_out: 1,
+    lambda fan_in, fan_out: fan_in,
+    lambda fan_in, fan_out: fan_out,
+    lambda fan_in, fan_out: fan_in + fan_out,
+)
+"""What a scheme may divide the variance by: matrices of other sizes differ only if no choice explains it."""
 
 
 def _structured(parameter: Tensor) -> bool:
@@ -164,7 +183,10 @@ def _patterns(parameter: Tensor) -> Iterator[tuple[Kind, str]]:
     name = parameter.name
     for kind, expression in _NUMBERINGS.items():
         for match in expression.finditer(name):
-            yield kind, f"{name[: match.start()]}{{}}{name[match.end() :]}"
+            pattern = f"{name[: match.start()]}{{}}{name[match.end() :]}"
+            yield kind, pattern
+            if kind == "index" and _in_block(pattern):
+                yield "block", pattern
     container, _, module = parameter.owner.rpartition(".")
     if module and not module.isdigit():
         yield "named", f"{container}.{{}}.{parameter.local_name}".lstrip(".")
@@ -175,4 +197,9 @@ def _part(parameter: Tensor, kind: Kind) -> tuple[object, ...]:
     place = (use.role, use.reaches_output, use.ends_residual) if use is not None else ()
     depth = use.depth if use is not None and kind == "named" else None
     owner = parameter.owner_class if kind == "named" else None
-    return parameter.shape, owner, place, depth
+    return parameter.shape if kind != "block" else len(parameter.shape), owner, place, depth
+
+
+def _in_block(pattern: str) -> bool:
+    """What is numbered is a block of several modules, not a single layer."""
+    return pattern.partition("{}")[2].count(".") > 1

@@ -108,7 +108,7 @@ class LargeBias(Rule):
         "repeated-init": "same",
         "non-finite-parameter": "same",
     }
-    sigmas: float = 5.0  #: bias over what input and weight add: the sign changes once in 10⁶ inputs
+    sigmas: float = 4.0  #: bias over what input and weight add: the sign changes once in 30 000 inputs
     least: float = 3.0  #: below this tanh, gelu and their kin still bend
     rarest: float = -log(1e-4)  #: log odds of the rarest prior, and of the shortest step, in use
     units: float = 0.5  #: share of the units; the forget gates of a fused bias are a quarter
@@ -146,6 +146,9 @@ class LargeBias(Rule):
 
 def _spread(model: Evidence, bias: Tensor) -> float | None:
     """Rms of what a bias is added to; None where the probe does not tell."""
+    added = model.signals_by_node.get(bias.use.node) if bias.use is not None else None
+    if added is not None and bias.name in added.weights and bias.statistics and bias.statistics.constant:
+        return added.forward.std
     weight = model.by_name.get(
         bias.name.removesuffix(bias.local_name) + bias.local_name.replace("bias", "weight")
     )

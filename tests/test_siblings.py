@@ -86,8 +86,7 @@ def test_a_block_that_a_loop_misses(missed: int) -> None:
                 small(*block.children())
         return model
 
-    expected = {f"{missed}.{name}.weight" for name in "qkv"} if missed < 3 else set()
-    assert odd(build) == expected  # without a graph the last one may be a head
+    assert odd(build) == {f"{missed}.{name}.weight" for name in "qkv"}
 
 
 def test_a_projection_that_its_line_misses() -> None:
@@ -136,6 +135,17 @@ def test_orthogonal_siblings_of_equal_scale() -> None:
         return model
 
     assert odd(build) == {"weight_hh_l2"}
+
+
+def test_a_block_of_another_width_that_a_loop_misses() -> None:
+    def build() -> nn.Module:
+        model = nn.ModuleList(Block(width) for width in (32, 48, 64))
+        for block in (model[0], model[2]):
+            for layer in block.children():
+                nn.init.kaiming_normal_(layer.get_parameter("weight"))
+        return model
+
+    assert odd(build) == {f"1.{name}.weight" for name in "qkv"}
 
 
 def test_equal_scales_of_other_lines_are_no_oddity() -> None:
