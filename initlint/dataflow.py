@@ -30,14 +30,15 @@ def replaces(event: Event) -> bool:
 def copied(event: Event) -> tuple[Storage, int] | None:
     """The tensor, at its version, whose values were copied whole to a whole tensor.
 
-    Only tensors that were parameters, or that are being deep-copied: other sources are temporaries.
+    Only tensors that were parameters, or that are being deep-copied or moved: other sources are temporaries.
     """
     if event.part is not None or not event.inputs or event.operator.name not in _COPYING:
         return None
     source, version = event.inputs[-1]
     if version == 0 or source.numel != event.numel:
         return None
-    return (source, version) if source.slots or event.inner[0].co_name == "__deepcopy__" else None
+    whole = source.slots or event.inner[0].co_name == "__deepcopy__" or moves(event)
+    return (source, version) if whole else None
 
 
 def moves(event: Event) -> bool:
@@ -143,6 +144,8 @@ def _kind(event: Event, inputs: set[Kind]) -> Kind:
         return "unknown"
     if copied(event) is not None:
         return "copy"
+    if operator.constant and operator.name not in ("fill_", "scalar_tensor"):  # zeros_like, masked_fill_
+        return "constant"
     if "random" in inputs:
         return "random"
     if not inputs:

@@ -51,6 +51,7 @@ class Provenance:
     writes: tuple[Write, ...] = ()
     unwritten: int = 0
     copied_from: str | None = None  # name of the tensor whose values these are (deepcopy, clone)
+    outdated: str | None = None  # name of the tensor whose values these were before it was written again
     origins: tuple[Write, ...] = ()  # operations on temporaries that the last write took its values from
     flush: Write | None = None  # the conversion that turned values into zeros: `arguments["flushed"]` of them
     frozen: Site | None = None  # the line that set requires_grad to False; None where it was born so

@@ -39,6 +39,7 @@ class Reading:
         self.positions = positions
         self.poisoned = poisoned  # uninitialised memory was filled with NaN during the whole build
         self.dataflow = Dataflow()
+        self.final: dict[int, str] = {}  # names of the final tensors by the id of their storage
 
     def codes(self) -> frozenset[int]:
         """Ids of all code objects outside torch that stood in the stack of an operation."""
@@ -83,11 +84,13 @@ class Reading:
     ) -> dict[str, Provenance]:
         """How every named tensor got its values; `constructions` are the lines that made the modules."""
         names: dict[tuple[int, int], str] = {}
+        self.final = {}
         for name, tensor in tensors.items():
             storage = self.recorder.storage(tensor)
             if storage is None:
                 continue
             names.setdefault((id(storage), len(storage)), name)
+            self.final.setdefault(id(storage), name)
             # Copies of a tensor that is not in the model any more are copies of each other.
             for source, version in ancestry(storage):
                 names.setdefault((id(source), version), name)
@@ -125,6 +128,7 @@ class Reading:
             writes=writes,
             unwritten=unwritten,
             copied_from=twin,
+            outdated=next((old for s, v in sources if (old := self._outdated(s, v))), None),
             origins=self._origins(storage),
             flush=self._flush(storage),
             frozen=frozen,
@@ -136,6 +140,10 @@ class Reading:
         if not self.poisoned:
             return 0 if any(not event.operator.empty for event in storage) else tensor.numel()
         return poison(tensor)
+
+    def _outdated(self, source: Storage, version: int) -> str | None:
+        """The final tensor in this storage, if it was written after a version of it was copied."""
+        return self.final.get(id(source)) if any(not moves(event) for event in source[version:]) else None
 
     def _flush(self, storage: Storage) -> Write | None:
         """The conversion whose zeros the storage still holds."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Evidence, Example, Finding, Rule
+from initlint.evidence import Tensor
 from initlint.remedy import redraw
 
 if TYPE_CHECKING:
@@ -21,6 +22,14 @@ def filled_with_one_value() -> nn.Module:
         nn.init.constant_(layer.weight, 0.1)
         nn.init.zeros_(layer.bias)
     return nn.Sequential(hidden, nn.Tanh(), readout)
+
+
+def filled_beside_random_biases() -> nn.Module:
+    from torch import nn
+
+    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4))
+    nn.init.constant_(model[0].weight, 0.1)  # type: ignore[arg-type]
+    return model
 
 
 def zero_head() -> nn.Module:
@@ -49,7 +58,8 @@ class ConstantWeight(Rule):
     """A weight whose values are all equal, and whose units stay equal in training.
 
     Units with equal weights compute the same output and receive the same gradient, so no step can tell
-    them apart: the layer is one unit wide however long it trains.
+    them apart: the layer is one unit wide however long it trains. Where only the biases differ, it starts
+    with one direction of its input.
 
     Draw the weight from a distribution. Constants are right for biases, for gains of normalisations, and
     for weights whose units receive different gradients: a zero head, the last layer of a residual branch.
@@ -66,6 +76,7 @@ class ConstantWeight(Rule):
     explained_by = {"overwritten-init": "same"}
     examples = (
         Example(filled_with_one_value, finds=("0.weight",), inputs=batch),
+        Example(filled_beside_random_biases, finds=("0.weight",), inputs=batch),
         Example(zero_head, inputs=batch),
         Example(single_unit, inputs=batch),
     )
@@ -85,3 +96,22 @@ class ConstantWeight(Rule):
                     help="draw the weight from a distribution, for example nn.init.kaiming_uniform_",
                     suggestion=redraw(weight),
                 )
+            elif figures.mean != 0 and settled.units > 1 and _shares_inputs(weight):
+                yield self.finding(
+                    weight,
+                    f"every value is {figures.mean:.3g}: all {settled.units} units start with the sum of the "
+                    "same inputs, told apart by their biases at most",
+                    measured={"value": figures.mean, "std": 0.0, "equal units": settled.units},
+                    expected={"std": "above 0"},
+                    help="draw the weight from a distribution, for example nn.init.kaiming_uniform_",
+                    severity="warning",
+                    suggestion=redraw(weight),
+                )
+
+
+def _shares_inputs(weight: Tensor) -> bool:
+    """Every unit sums the same inputs, and does so for other units: no readout, no depth-wise kernel."""
+    use = weight.use
+    if use is None or use.reaches_output or use.stacked:
+        return False
+    return use.groups == 1 and use.fan_in is not None and use.fan_in > 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Rule
+from initlint import Evidence, Example, Finding, Location, Rule
 
 if TYPE_CHECKING:
     import torch
@@ -75,4 +75,5 @@ class DuplicateUnits(Rule):
                     measured={"copied units": settled.stuck_units},
                     expected={"copied units": 0},
                     help="add noise to the copies, or draw the new units from a distribution",
+                    locations=[Location(o.site, f"{o.operation} here") for o in weight.provenance.origins],
                 )

@@ -156,7 +156,9 @@ class IdenticalSiblings(Rule):
     def _slices(self, weight: Tensor) -> Iterator[Finding]:
         figures, use = weight.statistics, weight.use
         assert figures is not None
-        stacked = use.stacked if use is not None else (0,) if len(weight.shape) == 3 else ()
+        stacked: tuple[int, ...] = (0,) if use is None and len(weight.shape) == 3 else ()
+        if use is not None and use.role == "matrix" and len(weight.shape) > 2:
+            stacked = (*use.stacked, *use.outputs)
         for axis in stacked:
             if axis >= len(figures.duplicates):
                 continue

@@ -100,8 +100,18 @@ class DtypeUnderflow(Rule):
                 measured={"zeros": lost},
                 expected={"zeros": 0},
                 help="keep the tensor in float32 or bfloat16, or start from larger values",
-                locations=[Location(flush.site, f"converted by {flush.operation}")] if flush else (),
+                locations=_story(tensor),
             )
+
+
+def _story(tensor: Tensor) -> list[Location]:
+    """The lines that chose the values, then the one that converted them."""
+    origin = tensor.provenance
+    chosen = [w for w in (*origin.writes, *origin.origins) if not w.default]
+    story = [Location(write.site, f"{write.operation} here") for write in chosen]
+    if origin.flush is not None:
+        story.append(Location(origin.flush.site, f"converted by {origin.flush.operation}"))
+    return list(dict.fromkeys(story))
 
 
 def _lost(tensor: Tensor, figures: Statistics) -> int:

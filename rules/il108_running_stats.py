@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from math import hypot, isinf
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Rule
+from initlint import Evidence, Example, Finding, Location, Rule
 from initlint.evidence import Coupling, Statistics, Tensor
 
 if TYPE_CHECKING:
@@ -98,6 +98,15 @@ def sums_corrected_by_a_count() -> nn.Module:
     return nn.Sequential(nn.Linear(8, 8), Scaler())
 
 
+def averaged_before_the_weights_were_drawn() -> nn.Module:
+    from torch import nn
+
+    model = nn.Linear(8, 8)
+    model.register_buffer("ema", model.weight.detach().clone())
+    nn.init.orthogonal_(model.weight)
+    return model
+
+
 def untouched() -> nn.Module:
     from torch import nn
 
@@ -114,7 +123,8 @@ class RunningStats(Rule):
     """Running statistics that do not start where their updates expect them.
 
     Before the estimates have warmed up, evaluation divides by the root of the running variance: zeros make
-    that a factor of 1/√eps, negative values NaN. Where one buffer is recomputed from two others (means from
+    that a factor of 1/√eps, negative values NaN. A moving average that was copied before the weights were
+    drawn pulls back to values that no model had. Where one buffer is recomputed from two others (means from
     sums and counts), buffers that disagree at the start throw the first away with the first update.
 
     Start means at zero, variances and deviations at one, and sums at means × counts.
@@ -133,6 +143,7 @@ class RunningStats(Rule):
         Example(variance_of_zeros, finds=("1.moving_var",), inputs=batch),
         Example(drawn_with_the_weights, finds=("1.running_var",), inputs=batch),
         Example(means_stored_as_sums, finds=("1.sums",), inputs=batch),
+        Example(averaged_before_the_weights_were_drawn, finds=("ema",), inputs=batch),
         Example(sums_that_agree, inputs=batch),
         Example(sums_corrected_by_a_count, inputs=batch),
         Example(untouched, inputs=batch),
@@ -158,6 +169,9 @@ class RunningStats(Rule):
                     help=f"start it at {neutral:g}",
                 )
         yield from (self._uncoupled(c, model) for c in model.couplings if c.disagreement > self.disagreement)
+        for tensor in model.tensors:
+            if tensor.provenance.outdated in model.by_name:
+                yield from self._outdated(tensor, model)
 
     def _departs(self, buffer: Tensor, figures: Statistics, neutral: float, model: Evidence) -> bool:
         if figures.constant:
@@ -166,6 +180,25 @@ class RunningStats(Rule):
         last = buffer.provenance.last_write
         drawn = last is not None and last.kind == "random" and DRAWING.search(last.operation) is not None
         return drawn and hypot(figures.mean - neutral, figures.std) > self.distance
+
+    def _outdated(self, copy: Tensor, model: Evidence) -> Iterator[Finding]:
+        """An average of weights (EMA, momentum encoder) that was copied before they were initialised."""
+        weight = model.by_name[copy.provenance.outdated or ""]
+        figures, current = copy.statistics, weight.statistics
+        if copy.requires_grad or not weight.requires_grad or figures is None or current is None:
+            return
+        last = weight.provenance.last_write
+        if figures.digest != current.digest and AVERAGE.search(copy.name) and last is not None:
+            yield self.finding(
+                copy,
+                f"a copy of {weight.name} that was made before {last.operation} wrote it again",
+                measured={"std": figures.std},
+                expected={"std": current.std},
+                help="copy the weights after they are initialised",
+                severity="warning",
+                locations=[Location(last.site, f"{weight.name} written by {last.operation}")],
+                related=[weight.name],
+            )
 
     def _uncoupled(self, coupling: Coupling, model: Evidence) -> Finding:
         nothing = isinf(coupling.disagreement)
@@ -185,6 +218,7 @@ DRAWING = re.compile(r"^nn\.init\.|\b(normal_|uniform_|randn?|random_|exponentia
 MEAN = re.compile(r"(^|_)(mean|mu|avg)(_|$)")
 SPREAD = re.compile(r"(^|_)(var|variance|std|sigma)(_|$)")
 RUNNING = re.compile(r"(^|_)(running|moving|ema|population|pop)(_|$)")
+AVERAGE = re.compile(r"ema|avg|average|shadow|momentum|target|teacher|slow|key|_k(\W|$)", re.IGNORECASE)
 COUNTING = re.compile(r"count|step|num_|n_updates|debias|correct|init", re.IGNORECASE)
 
 
