@@ -266,7 +266,7 @@ class Meter:
             if _source(node).name not in self.readings and readable(tensor) and node.op == "call_function":
                 batch = self._batch if self._dependent(node) else None
                 axis = self._axes.get(node, tensor.dim() - 1)
-                found = figures(tensor, axis if 0 < axis < tensor.dim() else None, batch)
+                found = figures(tensor, axis if 0 < axis < tensor.dim() else None, batch, masks=True)
                 operation = _operation(_source(node).target)
                 self._waiting.append((tensor, self._enter(node, operation, "output", tensor, found)))
         self._listen()

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import pairwise
 from math import exp, inf, log, prod, sqrt
-from statistics import median
+from statistics import fmean
 
 from initlint.evidence import Evidence, Signal, Tensor
 from initlint.finding import Location
+from initlint.vocabulary import CONTRACTIONS
 
 RESOLUTION = 2.0**-24  # of float32: the least difference between inputs that a signal can show
 RESTORED = 0.1  # a norm whose output, meant to be of size 1, differs between inputs by less has lost them
@@ -49,6 +50,17 @@ class Stretch:
     def change(self) -> float:
         """What the signal is multiplied by over all layers: as fitted or as measured, whichever is less."""
         return _cautious(self.growth, self.layers, level(self.end) - level(self.start))
+
+    @property
+    def rise(self) -> tuple[float, float]:
+        """Likewise of the rms up to where it is largest: fitted factor per layer, and over all layers."""
+        ways = (self.start, *self.steps)
+        top = max(range(1, len(ways)), key=lambda i: ways[i].forward.rms)
+        points = [(s.depth, log(s.forward.rms)) for s in ways[: top + 1] if s.forward.rms > 0]
+        if len(points) <= FEWEST:
+            return 1.0, 1.0
+        factor = _factor(points)
+        return factor, _cautious(factor, points[-1][0] - points[0][0], points[-1][1] - points[0][1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +106,15 @@ def backward_level(signal: Signal) -> float:
 
 
 def _factor(points: Sequence[tuple[int, float]]) -> float:
-    """Growth per layer by the median of all slopes (Theil 1950, Sen 1968), which single jumps do not move."""
-    slopes = [(b - a) / (j - i) for (i, a), (j, b) in combinations(points, 2) if j > i]
-    return exp(max(min(median(slopes), _STEEPEST), -_STEEPEST)) if slopes else 1.0
+    """Growth per layer: the mean over the steps but for the quarter that falls, and that rises, the most.
+
+    One layer that is far off does not make a trend, and what the next step takes back is no growth.
+    """
+    last = list(dict(points).items())  # of several points at one depth the last
+    slopes = sorted((b - a) / (j - i) for (i, a), (j, b) in pairwise(last) if j > i)
+    quarter = len(slopes) // 4
+    middle = slopes[quarter : len(slopes) - quarter]
+    return exp(max(min(fmean(middle), _STEEPEST), -_STEEPEST)) if middle else 1.0
 
 
 def _cautious(growth: float, layers: int, measured: float) -> float:
@@ -142,7 +160,12 @@ def upstream(model: Evidence, signal: Signal) -> Signal | None:
     known = [s for s in sources(model, signal) if s.kind != "softmax"] or sources(model, signal)
     if not known:
         return None
-    return known[0] if signal.residual else max(known, key=lambda s: (level(s), s.depth))
+    if signal.residual:
+        return known[0]
+    if signal.kind in ("other", "attention") and signal.operation in CONTRACTIONS:
+        # Of two factors the one that has come further is the signal: an adjacency or a mask is given.
+        return max(known, key=lambda s: (s.depth, level(s)))
+    return max(known, key=lambda s: (level(s), s.depth))
 
 
 def sources(model: Evidence, signal: Signal) -> list[Signal]:
@@ -243,8 +266,9 @@ def writers(model: Evidence, signal: Signal) -> tuple[Tensor, ...]:
         steps = [s for s in _way_up(model, nearest) if s.kind == "weight" and weights(model, s)]
         loudest = max(steps, key=lambda s: gain(model, s), default=nearest)
         found = [t for name in loudest.weights if (t := model.by_name.get(name)) is not None]
-    kinds = {t.name: t.use is not None and t.use.role in WEIGHTS for t in found}
-    return tuple(sorted(found, key=lambda t: (t not in shifts, not kinds[t.name])))
+    first = {t.name for t in shifts}
+    matrices = {t.name for t in found if t.use is not None and t.use.role in WEIGHTS}
+    return tuple(sorted(found, key=lambda t: (t.name not in first, t.name not in matrices)))
 
 
 def _nearest(model: Evidence, signal: Signal) -> Iterator[Signal]:

@@ -107,6 +107,8 @@ class LargeBias(Rule):
         "overwritten-init": "same",
         "repeated-init": "same",
         "non-finite-parameter": "same",
+        "dead-units": "same",
+        "saturated-activation": "same",
     }
     sigmas: float = 4.0  #: bias over what input and weight add: the sign changes once in 30 000 inputs
     least: float = 3.0  #: below this tanh, gelu and their kin still bend

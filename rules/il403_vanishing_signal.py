@@ -113,7 +113,6 @@ class VanishingSignal(Rule):
         "constant-weight": "same",
         "dead-zero-init": "upstream",
         "dtype-underflow": "same",
-        "gain-mismatch": "same",
         "wrong-fan": "same",
         "dead-units": "upstream",
         "saturated-activation": "upstream",

@@ -94,7 +94,6 @@ class ExplodingSignal(Rule):
         "biased-mean": "same",
         "huge-variance": "upstream",
         "bound-exceeded": "same",
-        "gain-mismatch": "same",
         "wrong-fan": "same",
         "norm-scale": "upstream",
         "running-stats": "upstream",
@@ -106,23 +105,23 @@ class ExplodingSignal(Rule):
         Example(deep_stack_with_he_initialisation, inputs=batch),
     )
 
-    #: Growth from the first layer to the output: six times the spread at which even a softmax over a
-    #: million classes picks a single one.
-    factor: float = 32.0
+    #: Growth from the first layer on: three times the spread at which even a softmax over a million
+    #: classes picks a single one.
+    factor: float = 16.0
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         for stretch in stretches(model):
-            guilty = culprits(model, stretch.steps, falling=False)
-            if stretch.change <= self.factor or not guilty:
+            guilty, (factor, growth) = culprits(model, stretch.steps, falling=False), stretch.rise
+            if growth <= self.factor or not guilty:
                 continue
             first, sums = guilty[0], [s for s in stretch.steps if s.residual]
             where = f"{len(sums)} residual sums" if sums else f"{stretch.layers} layers"
             yield self.finding(
                 first,
-                f"the signal grows by a factor of {stretch.growth:.2g} per layer over {where}, "
-                f"to {stretch.change:.3g} times its size, and nothing brings it back",
+                f"the signal grows by a factor of {factor:.2g} per layer over {where}, "
+                f"to {growth:.3g} times its size, and nothing brings it back",
                 related=[weight.name for weight in guilty[1:]],
-                measured={"factor per layer": stretch.growth, "growth": stretch.change},
+                measured={"factor per layer": factor, "growth": growth},
                 expected={"factor per layer": "near 1", "growth": f"below {self.factor:g}"},
                 help="start the residual branches at zero or divide them by the square root of their number"
                 if sums

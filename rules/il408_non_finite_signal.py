@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+UNMASKED = frozenset({"weight", "norm", "add", "output"})
+
 
 def normalised_zero_weight() -> nn.Module:
     from torch import nn
@@ -81,8 +83,6 @@ class NonFiniteSignal(Rule):
         "uninitialized-memory": "anywhere",
         "non-finite-parameter": "anywhere",
         "repeated-init": "anywhere",
-        "huge-variance": "upstream",
-        "exploding-signal": "upstream",
         "running-stats": "upstream",
     }
     examples = (
@@ -122,5 +122,5 @@ def _broken(scale: Scale) -> bool:
 
 
 def _overflowed(signal: Signal) -> bool:
-    """What multiplies, normalises or exponentiates masks nothing."""
-    return signal.forward.infs > 0 and (signal.kind in ("weight", "norm") or signal.operation == "aten.exp")
+    """Infinities that are no mask: of sums and outputs only those above zero are counted."""
+    return signal.forward.infs > 0 and (signal.kind in UNMASKED or signal.operation == "aten.exp")

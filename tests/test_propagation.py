@@ -1,0 +1,149 @@
+"""The way of a signal through real models: where it is cut, how it grows, which weights are named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from initlint import Evidence, Finding, Rule, engine
+from initlint.propagation import culprits, returns, stretches, writers
+
+
+class Listener(Rule):
+    """Keeps the evidence."""
+
+    code, name, severity = "X001", "listener", "note"
+    needs = frozenset({"provenance", "statistics", "graph", "probe"})
+    examples = ()
+
+    def check(self, model: Evidence) -> list[Finding]:
+        self.heard = model
+        return []
+
+
+def evidence(build: Callable[[], nn.Module], *inputs: torch.Tensor) -> Evidence:
+    listener = Listener()
+    report = engine.examine("model", lambda: build, [listener], inputs=lambda: inputs)
+    assert report.error is None, report.error
+    return listener.heard
+
+
+def plain(depth: int, gain: float, width: int = 64) -> nn.Module:
+    """Linear layers without bias that multiply the rms by `gain`."""
+    layers = [nn.Linear(width, width, bias=False) for _ in range(depth)]
+    for layer in layers:
+        nn.init.orthogonal_(layer.weight, gain)
+    return nn.Sequential(*layers)
+
+
+@pytest.mark.parametrize("gain", [0.5, 1.0, 1.5])
+def test_growth_per_layer_is_the_gain(gain: float) -> None:
+    model = evidence(lambda: plain(8, gain), torch.randn(16, 64))
+    (stretch,) = stretches(model)
+    assert stretch.layers == 8
+    assert stretch.growth == pytest.approx(gain, rel=0.02)
+    assert stretch.change == pytest.approx(gain**8, rel=0.1)
+    (back,) = returns(model)
+    assert back.growth == pytest.approx(gain, rel=0.02)
+
+
+def test_one_small_layer_is_no_fall_per_layer() -> None:
+    def build() -> nn.Module:
+        model = plain(8, 1.0)
+        nn.init.orthogonal_(model.get_parameter("3.weight"), 1e-5)
+        return model
+
+    (stretch,) = stretches(evidence(build, torch.randn(16, 64)))
+    assert stretch.growth == pytest.approx(1.0, rel=0.1)
+    assert stretch.change > 0.5
+
+
+def test_biases_do_not_hide_that_inputs_cease_to_matter() -> None:
+    def build() -> nn.Module:
+        layers = [nn.Linear(64, 64) for _ in range(8)]
+        for layer in layers:
+            nn.init.orthogonal_(layer.weight, 0.3)
+            nn.init.normal_(layer.bias)
+        return nn.Sequential(*layers)
+
+    (stretch,) = stretches(evidence(build, torch.randn(16, 64)))
+    assert stretch.end.forward.rms > 0.5
+    assert stretch.change == pytest.approx(0.3**8, rel=0.2)
+
+
+def test_a_normalisation_begins_a_new_stretch() -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(plain(6, 0.5), nn.LayerNorm(64), plain(5, 2.0))
+
+    (stretch,) = stretches(evidence(build, torch.randn(16, 64)))
+    assert stretch.start.kind == "norm" or stretch.start.depth == 7
+    assert stretch.growth == pytest.approx(2.0, rel=0.05)
+
+
+def test_residual_sums_are_followed_along_the_stream() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(64, 64, bias=False), nn.Linear(64, 64, bias=False)
+            nn.init.orthogonal_(self.first.weight)
+            nn.init.orthogonal_(self.second.weight, 1e-6)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            branch: torch.Tensor = self.second(self.first(x))
+            return branch + x
+
+    (stretch,) = stretches(evidence(lambda: nn.Sequential(*(Block() for _ in range(6))), torch.randn(16, 64)))
+    assert all(step.residual for step in stretch.steps)
+    assert stretch.growth == pytest.approx(1.0, rel=1e-3)
+
+
+def test_the_signal_goes_through_a_given_adjacency() -> None:
+    class Graph(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = plain(5, 0.5)
+
+        def forward(self, x: torch.Tensor, adjacency: torch.Tensor) -> torch.Tensor:
+            for layer in self.layers.children():
+                x = adjacency @ layer(x)
+            return x
+
+    order = torch.eye(16).roll(1, 0)
+    (stretch,) = stretches(evidence(Graph, torch.randn(16, 64), order * 100))
+    assert [s.weights for s in stretch.steps] == [(f"layers.{i}.weight",) for i in range(5)]
+
+
+def test_culprits_are_the_layers_that_shrink_the_signal() -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(plain(2, 1.2), plain(6, 0.3))
+
+    (stretch,) = stretches(evidence(build, torch.randn(16, 64)))
+    assert [t.name for t in culprits(_model(build), stretch.steps, falling=True)] == [
+        f"1.{i}.weight" for i in range(6)
+    ]
+
+
+def _model(build: Callable[[], nn.Module]) -> Evidence:
+    return evidence(build, torch.randn(16, 64))
+
+
+def test_a_bias_that_outweighs_the_signal_is_named_first() -> None:
+    def build(bias: float) -> nn.Module:
+        layer = nn.Linear(64, 64)
+        nn.init.constant_(layer.bias, bias)
+        return nn.Sequential(layer, nn.Sigmoid())
+
+    for bias, first in ((10.0, "0.bias"), (0.1, "0.weight")):
+        model = evidence(lambda bias=bias: build(bias), torch.randn(16, 64))  # type: ignore[misc]
+        assert writers(model, model.signals[-1])[0].name == first
+
+
+def test_the_weight_that_made_a_signal_large_is_named_not_the_last_one() -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(plain(1, 50.0), plain(1, 1.0), nn.Tanh())
+
+    model = evidence(build, torch.randn(16, 64))
+    assert writers(model, model.signals[-1])[0].name == "0.0.weight"
