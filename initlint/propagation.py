@@ -21,6 +21,7 @@ RESOLUTION = 2.0**-24  # of float32: the least difference between inputs that a 
 RESTORED = 0.1  # a norm whose output, meant to be of size 1, differs between inputs by less has lost them
 FEWEST = 4  # steps to which a growth per layer can be fitted
 WEIGHTS = frozenset({"matrix", "kernel", "recurrent", "lookup"})
+LOUD = 2.0  # factor of one weight above that of any scheme: √2 for ReLU, 5/3 for tanh
 _STEEPEST = 50.0  # logarithm of a factor per layer beyond which it is of no interest
 
 
@@ -207,21 +208,21 @@ def _zero(model: Evidence, signal: Signal) -> bool:
 
 
 def weights(model: Evidence, signal: Signal) -> tuple[Tensor, ...]:
-    """The matrices, kernels and tables applied at a signal; for a residual sum, those of its branch."""
+    """The matrices, kernels and tables applied at a signal; for a residual sum, the last of its branch."""
     if signal.residual:
-        return _branch(model, signal)
+        return _branch_end(model, signal)
     found = (model.by_name.get(name) for name in signal.weights)
     return tuple(t for t in found if t is not None and t.use is not None and t.use.role in WEIGHTS)
 
 
-def _branch(model: Evidence, total: Signal) -> tuple[Tensor, ...]:
-    """The weights between the stream and a residual sum, the last first."""
-    found: dict[str, Tensor] = {}
+def _branch_end(model: Evidence, total: Signal) -> tuple[Tensor, ...]:
+    """The weights that a residual sum meets first on its branch."""
     signal = next(iter(sources(model, total)[1:]), None)
     while signal is not None and signal.node != total.sources[0] and not signal.residual:
-        found |= {t.name: t for t in weights(model, signal)}
+        if found := weights(model, signal):
+            return found
         signal = upstream(model, signal) if signal.kind != "norm" else None
-    return tuple(found.values())
+    return ()
 
 
 def gain(model: Evidence, signal: Signal) -> float:
@@ -253,9 +254,9 @@ def backward_culprits(model: Evidence, steps: Sequence[Signal], *, falling: bool
 def writers(model: Evidence, signal: Signal) -> tuple[Tensor, ...]:
     """The parameters that decide a signal, the one to look at first in front.
 
-    They are those of the nearest signal upstream that has any (of several, the largest; of a stack without
-    normalisation, the one that multiplied the signal most). A shift that outweighs what differs between
-    inputs comes before the weight.
+    They are those of the nearest signal upstream that has any (of several, the largest), unless another one
+    before it, with no normalisation in between, multiplied the signal more. A shift that outweighs what
+    differs between inputs comes before the weight.
     """
     nearest = max(_nearest(model, signal), key=lambda s: s.forward.rms, default=None)
     if nearest is None:
@@ -264,8 +265,9 @@ def writers(model: Evidence, signal: Signal) -> tuple[Tensor, ...]:
     shifts = [t for t in found if _offset(t) > spread(nearest)]
     if not shifts:
         steps = [s for s in _way_up(model, nearest) if s.kind == "weight" and weights(model, s)]
-        loudest = max(steps, key=lambda s: gain(model, s), default=nearest)
-        found = [t for name in loudest.weights if (t := model.by_name.get(name)) is not None]
+        loudest = max((nearest, *steps), key=lambda s: gain(model, s))
+        if gain(model, loudest) > LOUD:
+            found = [t for name in loudest.weights if (t := model.by_name.get(name)) is not None]
     first = {t.name for t in shifts}
     matrices = {t.name for t in found if t.use is not None and t.use.role in WEIGHTS}
     return tuple(sorted(found, key=lambda t: (t.name not in first, t.name not in matrices)))
