@@ -262,7 +262,9 @@ def writers(model: Evidence, signal: Signal) -> tuple[Tensor, ...]:
     if nearest is None:
         return ()
     found = [t for name in nearest.weights if (t := model.by_name.get(name)) is not None]
-    shifts = [t for t in found if _offset(t) > spread(nearest)]
+    owners = {t.owner for t in found if t.owner}
+    shifts = [t for t in model.parameters if t.owner in owners and _offset(t) > spread(nearest)]
+    found += [t for t in shifts if t.name not in nearest.weights]
     if not shifts:
         steps = [s for s in _way_up(model, nearest) if s.kind == "weight" and weights(model, s)]
         loudest = max((nearest, *steps), key=lambda s: gain(model, s))

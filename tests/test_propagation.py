@@ -147,3 +147,29 @@ def test_the_weight_that_made_a_signal_large_is_named_not_the_last_one() -> None
 
     model = evidence(build, torch.randn(16, 64))
     assert writers(model, model.signals[-1])[0].name == "0.0.weight"
+
+
+def test_a_bias_that_is_added_later_is_named() -> None:
+    class Graph(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(64, 32) / 8)
+            self.bias = nn.Parameter(torch.full((32,), -10.0))
+
+        def forward(self, x: torch.Tensor, adjacency: torch.Tensor) -> torch.Tensor:
+            return torch.relu(adjacency @ (x @ self.weight) + self.bias)
+
+    model = evidence(lambda: nn.Sequential(Wrapped(Graph())), torch.randn(16, 64))
+    assert writers(model, model.signals[-1])[0].name == "0.inner.bias"
+
+
+class Wrapped(nn.Module):
+    """Gives a graph layer a ring of neighbours."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.inner(x, torch.eye(len(x)).roll(1, 0))
+        return output
