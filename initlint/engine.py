@@ -202,15 +202,19 @@ def _gather(
     return gathered
 
 
-REBUILD_SECONDS = 1.0  # a build that takes longer is repeated only on demand: it is most of a lint's time
+#: A model is built again unasked if it has at most this many values, at about 20 ns for the draw of each …
+REBUILD_VALUES = 20_000_000
+REBUILD_SECONDS = 15.0  # … unless the constructor does more than draw (imports count, which are not repeated)
 
 
 def _rebuild(gathered: Gathered, settings: Settings, *, demanded: bool) -> None:
+    values = sum(t.numel() for t in gathered.tensors.values() if not is_lazy(t))
     seconds = gathered.construction.seconds.get("construct", 0.0)
-    if seconds > REBUILD_SECONDS and not demanded:
-        gathered.missing["rebuild"] = (
-            f"the model takes {seconds:.1f} s to build; select this rule alone to build it again"
+    if not demanded and (values > REBUILD_VALUES or seconds > REBUILD_SECONDS):
+        what = (
+            f"has {values / 1e6:.0f} million values" if values > REBUILD_VALUES else f"takes {seconds:.0f} s"
         )
+        gathered.missing["rebuild"] = f"the model {what} to build; select this rule alone to build it again"
         return
     gathered.rebuild = rebuild(gathered.construction, seed=settings.seed)
     if gathered.rebuild is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from initlint.evidence import Evidence, Tensor
+from initlint.evidence import Evidence, Tensor, Use
 
 _FLOATING = ("float", "bfloat", "complex")
 
@@ -12,6 +12,7 @@ _FLOATING = ("float", "bfloat", "complex")
 def frozen_draws(model: Evidence) -> Iterator[tuple[Tensor, bool]]:
     """Frozen parameters that hold drawn values, each with whether somebody may well have meant it.
 
+    What a class of the user's makes frozen may be meant; a library freezes what it expects to load.
     Left out: copies of another parameter (a momentum encoder, a teacher), what was loaded, what a
     library froze when it made it, and the base of low-rank adapters.
     """
@@ -19,8 +20,9 @@ def frozen_draws(model: Evidence) -> Iterator[tuple[Tensor, bool]]:
     if not found or any(_adapted(model, tensor) for tensor in found):
         return
     for tensor in found:
-        born = tensor.provenance.frozen is None and tensor.owner_package != "torch"
-        yield tensor, born
+        line = tensor.provenance.frozen
+        born = line is None and tensor.owner_package != "torch"
+        yield tensor, born or (line is not None and line.package is not None)
 
 
 def _drawn(tensor: Tensor) -> bool:
@@ -52,24 +54,28 @@ def _waves(model: Evidence, tensor: Tensor) -> bool:
 
 
 def _adapted(model: Evidence, tensor: Tensor) -> bool:
-    """Two trainable factors of lower rank stand beside the frozen matrix."""
-    if len(tensor.shape) < 2:
+    """Trainable factors of lower rank update the frozen matrix, or what it gives."""
+    base = tensor.use
+    if base is None or base.fan_in is None or base.fan_out is None:
         return False
-    around = {tensor.owner, tensor.owner.rpartition(".")[0]}
-    outputs, inputs = tensor.shape[:2]
-    beside = [t for t in model.parameters if t.requires_grad and len(t.shape) >= 2 and _near(t, around)]
-    return any(
-        down is not up and _ranks(down, inputs) & _ranks(up, outputs) & set(range(min(outputs, inputs)))
-        for down in beside
-        for up in beside
+    merged = [
+        t for t in model.parameters if t.requires_grad and t.use is not None and t.use.node == base.node
+    ]
+    return len([t for t in merged if len(t.shape) > 1]) > 1 or any(
+        _updates(base, down, up)
+        for up in model.parameters
+        if up.requires_grad and up.use is not None and len(up.use.wiring.sources) == 1
+        if (down := model.by_name.get(up.use.wiring.sources[0])) is not None
     )
 
 
-def _near(tensor: Tensor, around: set[str]) -> bool:
-    return any(tensor.name.startswith(f"{path}." if path else "") for path in around)
-
-
-def _ranks(tensor: Tensor, size: int) -> set[int]:
-    """What a matrix with an axis of this size may have as its other axis."""
-    first, second = tensor.shape[:2]
-    return {other for one, other in ((first, second), (second, first)) if one == size}
+def _updates(base: Use, down: Tensor, up: Tensor) -> bool:
+    """`up` after `down` leads from what the base takes to what it gives, through fewer features."""
+    first, second = down.use, up.use
+    if first is None or second is None or second.fan_in is None or not down.requires_grad:
+        return False
+    return (
+        first.wiring.sources == base.wiring.sources
+        and (first.fan_in, second.fan_out) == (base.fan_in, base.fan_out)
+        and second.fan_in < min(base.fan_in or 0, base.fan_out or 0)
+    )
