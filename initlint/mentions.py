@@ -27,11 +27,14 @@ _DYNAMIC = frozenset({"getattr", "__getattr__", "children", "named_children", "m
 }
 
 
+_PLAIN = frozenset({"self", "hasattr", "isinstance", "len", "bool", "int"})
+
+
 def mention(model: nn.Module, name: str) -> Mention:
     """Where the classes around a parameter speak of it or of the module that leads to it.
 
-    "forward": a forward method does, under no condition. "elsewhere": some other method does, or a
-    branch, or code that reaches attributes by other means than their name.
+    "forward": a forward method does, under no condition but on settings of the module. "elsewhere": some
+    other method does, or a branch, or code that reaches attributes by other means than their name.
     """
     steps = name.split(".")
     holders: list[nn.Module] = [model]
@@ -74,5 +77,14 @@ def _spoken(node: ast.AST, sure: bool) -> Iterator[tuple[str, bool]]:
                 yield name, sure
             case ast.Constant(value=str() as name):
                 yield name, sure
-        branches = isinstance(node, ast.If | ast.IfExp) and child is not node.test
+        branches = isinstance(node, ast.If | ast.IfExp) and child is not node.test and not _settled(node.test)
         yield from _spoken(child, sure and not branches)
+
+
+def _settled(test: ast.expr) -> bool:
+    """A condition on the module's own settings alone, not on what forward is given or on the mode."""
+    return all(
+        part.attr != "training" if isinstance(part, ast.Attribute) else part.id in _PLAIN
+        for part in ast.walk(test)
+        if isinstance(part, ast.Attribute | ast.Name)
+    )

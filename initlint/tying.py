@@ -50,11 +50,11 @@ def ties(build: Build, provenance: Mapping[str, Provenance]) -> tuple[Tie, ...]:
 
 def _shared(build: Build) -> Iterator[Tie]:
     """Different Parameters in the very same memory: `.data = other.data`."""
-    places: dict[tuple[int, int, torch.Size], list[str]] = {}
+    places: dict[tuple[int, int, int], list[str]] = {}
     for name, tensor in build.tensors.items():
         storage = build.recorder.storage(tensor) if isinstance(tensor, nn.Parameter) else None
         if storage is not None and not is_lazy(tensor) and tensor.numel():
-            place = (id(storage), int(tensor.storage_offset()), tensor.shape)
+            place = (id(storage), int(tensor.storage_offset()), tensor.numel())
             places.setdefault(place, []).append(name)
     for names in places.values():
         if len(names) > 1:

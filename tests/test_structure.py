@@ -199,8 +199,24 @@ def copied_values() -> Any:
     return model
 
 
+def transposed_memory() -> Any:
+    model = language()
+    model.embed, model.head = nn.Linear(8, 4), nn.Linear(4, 8)
+    model.head.weight = nn.Parameter(model.embed.weight.T)
+    return model
+
+
 @pytest.mark.parametrize(
-    "build", [new_parameter, new_embedding, copied_head, borrowed_memory, wrapped_again, copied_values]
+    "build",
+    [
+        new_parameter,
+        new_embedding,
+        copied_head,
+        borrowed_memory,
+        wrapped_again,
+        copied_values,
+        transposed_memory,
+    ],
 )
 def test_broken_ties_are_found_with_the_line_that_broke_them(build: Callable[[], nn.Module]) -> None:
     (tie,) = broken(build)
@@ -343,19 +359,24 @@ def test_where_code_speaks_of_a_parameter() -> None:
             super().__init__()
             self.plain, self.branch = nn.Linear(2, 2), nn.Linear(2, 2)
             self.other, self.never = nn.Linear(2, 2), nn.Linear(2, 2)
+            self.deep, self.unset = False, nn.Linear(2, 2)
             nn.init.zeros_(self.never.bias)
 
         def forward(self, x: Tensor, deep: bool = False) -> Any:
             if deep:
                 x = self.branch(x)
+            if self.deep:
+                x = self.unset(x)
             return self.plain(x)
 
         def encode(self, x: Tensor) -> Any:
             return self.other(x)
 
     model = Net()
-    assert {name: mention(model, f"{name}.weight") for name in ("plain", "branch", "other", "never")} == {
+    names = ("plain", "unset", "branch", "other", "never")
+    assert {name: mention(model, f"{name}.weight") for name in names} == {
         "plain": "forward",
+        "unset": "forward",
         "branch": "elsewhere",
         "other": "elsewhere",
         "never": "nowhere",
