@@ -33,6 +33,27 @@ def positions_drown_tokens() -> nn.Module:
     return Embed()
 
 
+def tokens_drown_positions() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Embed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tokens = nn.Embedding(50, 32)
+            self.positions = nn.Embedding(16, 32)
+            self.norm = nn.LayerNorm(32)
+            nn.init.normal_(self.tokens.weight, std=2.0)
+            nn.init.normal_(self.positions.weight, std=0.02)
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            positions = self.positions(torch.arange(ids.shape[1]))
+            x: torch.Tensor = self.norm(self.tokens(ids) + positions)
+            return x
+
+    return Embed()
+
+
 def tied_head(std: float = 1.0) -> nn.Module:
     from torch import nn
 
@@ -123,9 +144,12 @@ class EmbeddingScale(Rule):
         "non-finite-parameter": "anywhere",
     }
     drowned: float = 0.05  #: share of a sum that still depends on the input, below which it is lost
+    ratio: float = 60.0  #: published models add positions of std 0.02 to embeddings of std 1, which is 50
+    zero: float = 1e-3  #: an embedding below this rms was started at zero on purpose
     sharp: float = 3.0  #: std of logits that adds 4.5 nats (half its square) to the loss of even odds
     examples = (
         Example(positions_drown_tokens, finds=("positions.weight",), inputs=tokens),
+        Example(tokens_drown_positions, finds=("tokens.weight",), inputs=tokens),
         Example(tied_head, finds=("tokens.weight",), inputs=tokens),
         Example(small_tied_head, inputs=tokens),
         Example(tied_head_scaled_down, inputs=tokens),
@@ -138,26 +162,28 @@ class EmbeddingScale(Rule):
 
     def _sums(self, model: Evidence) -> Iterator[Finding]:
         for total in model.signals:
-            share = total.across_inputs
-            if total.operands is None or share is None or share > self.drowned:
-                continue
-            loud, quiet = _summands(model, total)
-            if loud is None or quiet is None or loud.statistics is None:
+            loud, quiet = _summands(model, total) if total.operands else (None, None)
+            if loud is None or quiet is None or total.operands is None or total.across_inputs is None:
                 continue
             large, small = max(total.operands), min(total.operands)
-            if small * self.drowned**-1 < large and (quiet.across_inputs or 0) > 2 * self.drowned:
+            quiet_tensors = [t for name in quiet.weights if (t := model.by_name.get(name)) is not None]
+            lost = total.across_inputs < self.drowned < (quiet.across_inputs or 0) / 2
+            tables = all(t.use is not None and t.use.role in ("lookup", "table") for t in quiet_tensors)
+            outdone = bool(quiet_tensors) and tables and large > self.ratio * small > self.ratio * self.zero
+            if (lost and small < self.drowned * large) or outdone:
+                share = f"{total.across_inputs:.1%} of the sum depends on the input"
                 yield self.finding(
                     loud,
-                    f"rms {large:.3g} is added to {quiet.module or quiet.node} of rms {small:.3g}: "
-                    f"{share:.1%} of the sum depends on the input",
+                    f"rms {large:.3g} is added to {quiet.module or quiet.node} of rms {small:.3g}"
+                    + (f": {share}" if lost else ", which is lost in it"),
                     help=f"scale it down to about {small:.2g}, or what it is added to up",
                     measured={"rms": large},
                     expected={"rms": f"about {small:.2g}"},
-                    related=[name for name in quiet.weights if name in model.by_name],
+                    related=[t.name for t in quiet_tensors],
                     locations=[
-                        Location(site, f"{name} is written here")
-                        for name in quiet.weights
-                        if name in model.by_name and (site := model.by_name[name].site) is not None
+                        Location(t.site, f"{t.name} is written here")
+                        for t in quiet_tensors
+                        if t.site is not None
                     ],
                 )
 
@@ -183,9 +209,10 @@ def _summands(model: Evidence, total: Signal) -> tuple[Tensor | None, Signal | N
     """The table or lookup that is the larger summand, and the signal that is the smaller one."""
     sources = [model.signals_by_node[node] for node in total.sources if node in model.signals_by_node]
     quiet = min(sources, key=lambda signal: signal.forward.rms, default=None)
-    names = {name for signal in sources if signal is not quiet for name in signal.weights}
+    loud = [signal for signal in sources if signal is not quiet]
+    names = {name for signal in loud if signal.kind == "weight" for name in signal.weights}
     if quiet is not None:
-        names |= set(total.weights) - set(quiet.weights)
+        names |= set(total.weights).difference(quiet.weights, *(signal.weights for signal in loud))
     tables = [t for name in sorted(names) if (t := model.by_name.get(name)) is not None]
     tables = [t for t in tables if t.use is not None and t.use.role in ("table", "lookup")]
     return (tables[0], quiet) if len(tables) == 1 else (None, None)
