@@ -268,6 +268,7 @@ class Wiring:
     sources: tuple[str, ...] = ()  # weights whose outputs it takes, with no weight between
     steps: tuple[Step, ...] = ()  # what is done to the stored values before they meet the data
     factor: float | None = 1.0  # constant by which the output is multiplied before its activation, if known
+    multipliers: tuple[str, ...] = ()  # stored tensors by which it is multiplied there as well
     gates: tuple[int, ...] = ()  # parts of the output that scale a residual branch they do not depend on
     cosine: bool = False  # scales inner products of normalised vectors
 

@@ -37,7 +37,9 @@ class Wires:
                 known = self._mains.get(meeting.node, ())
                 self._mains[meeting.node] = tuple(dict.fromkeys((*known, meeting.tensor)))
         self._near = self._nearest()
-        self._factors = dict(self._activated())
+        self._factors: dict[str, float | None] = {}
+        self._multipliers: dict[str, tuple[str, ...]] = {}
+        self._find_factors()
         self._gates: dict[str, set[tuple[int, int] | None]] = {}
         for i in facts.residual:
             self._gate(i)
@@ -50,6 +52,7 @@ class Wires:
             sources=self.weights_behind(meeting.partner) if meeting.partner is not None else (),
             steps=() if weight else tuple(self._steps(meeting)),
             factor=self._factors.get(meeting.tensor, 1.0),
+            multipliers=self._multipliers.get(meeting.tensor, ()),
             gates=tuple(self._parts(meeting.tensor, parts)) if weight else (),
             cosine=meeting.node in self._similarities,
         )
@@ -98,8 +101,8 @@ class Wires:
 
     # ------------------------------------------------ constants in front of an activation
 
-    def _activated(self) -> Iterator[tuple[str, float | None]]:
-        """Weights whose output is changed before its activation, and the constant by which it is multiplied.
+    def _find_factors(self) -> None:
+        """Note what the outputs of weights are multiplied by before their activation.
 
         None after anything but constants, stored factors and shifts.
         """
@@ -107,19 +110,23 @@ class Wires:
         for i in range(len(seen.nodes)):
             if self._facts.activation[i] is None or len(seen.flowing[i]) != 1:
                 continue
-            p = seen.flowing[i][0]
-            constant: float | None = 1.0
+            p, constant, stored = seen.flowing[i][0], 1.0, list[str]()
             for _ in range(_LONG):
                 name, number = seen.names[p], _number(seen.nodes[p])
                 if seen.contracts[p] or len(seen.flowing[p]) != 1:
                     break
-                if name in _FACTORS and number and constant:
+                if name in _FACTORS and number:
                     constant *= number if name in vocabulary.MULTIPLICATIONS else 1 / number
-                elif name not in _HANDED | _FACTORS | vocabulary.ADDITIONS:
+                elif name in vocabulary.MULTIPLICATIONS:
+                    stored += [
+                        t for n in seen.nodes[p].all_input_nodes for t in seen.layouts(seen.position[n])
+                    ]
+                elif name not in _HANDED | vocabulary.ADDITIONS:
                     break
                 p = seen.flowing[p][0]
             for tensor in self._near[p]:
-                yield tensor, constant if seen.contracts[p] else None
+                self._factors[tensor] = constant if seen.contracts[p] else None
+                self._multipliers[tensor] = tuple(stored)
 
     # ------------------------------------------------ gates of residual branches
 

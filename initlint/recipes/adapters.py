@@ -10,6 +10,7 @@ from initlint.recipes.recipe import Deviation, Recipe, inputs, outputs, zero
 #: Branch over stream at the start. Houlsby et al. find that N(0, 0.01²) in both layers trains and that larger
 #: values lose accuracy (section 3.6); that draw gives about 0.02, PyTorch's default 0.2.
 NEAR_IDENTITY = 0.1
+PRODUCTS = frozenset({"mm", "bmm", "matmul", "addmm", "addmm_", "baddbmm", "einsum", "linear"})
 UNIT = 0.05  # factors this near to one change a frozen model less than dropout does
 
 
@@ -39,15 +40,15 @@ def _additions(model: Evidence, up: Tensor) -> Iterator[tuple[Signal, tuple[Tens
 
 
 def _replaced(base: tuple[Tensor, ...], up: Tensor) -> bool:
-    """The base was recomputed after the factors were set, so that their sum may still be what it was."""
-    last = up.provenance.last_write
-    return any(
-        (write := tensor.provenance.last_write) is not None
-        and last is not None
-        and write.kind != "random"
-        and write.order > last.order
-        for tensor in base
-    )
+    """The base was recomputed with a product after the factors were set: their sum may be what it was."""
+    set_at = up.provenance.last_write.order if up.provenance.last_write is not None else 0
+    for tensor in base:
+        last = tensor.provenance.last_write
+        if last is not None and last.order > set_at:
+            operations = (last.operation, *(write.operation for write in tensor.provenance.origins))
+            if any(operation.rpartition(".")[2] in PRODUCTS for operation in operations):
+                return True
+    return False
 
 
 def _beside(model: Evidence, up: Tensor, down: Tensor) -> tuple[tuple[Tensor, ...], float | None]:

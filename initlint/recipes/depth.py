@@ -30,6 +30,13 @@ class Row:
         return math.sqrt(sum(s * s for s in self.stds) / len(self.stds))
 
     @property
+    def fans(self) -> tuple[float, float, float]:
+        """Fan-in, fan-out and their mean."""
+        use = self.members[0].use
+        fan_in, fan_out = (use.fan_in or 1, use.fan_out or 1) if use is not None else (1, 1)
+        return fan_in, fan_out, (fan_in + fan_out) / 2
+
+    @property
     def elements(self) -> int:
         """Of all members together."""
         return sum(t.elements for t in self.members)
@@ -46,7 +53,9 @@ def _rows(model: Evidence) -> dict[str, list[Row]]:
     blocks: dict[str, list[Row]] = {}
     for (prefix, _), members in places.items():
         uses = [t.use for t in members]
-        if len(members) < FEWEST or any(u is None or u.role != "matrix" for u in uses):
+        if len(members) < FEWEST or len({t.shape for t in members}) > 1:
+            continue
+        if any(u is None or u.role != "matrix" for u in uses):
             continue
         stds = tuple(t.statistics.std for t in members if t.statistics is not None)
         ends = {u.ends_residual for u in uses if u is not None}
@@ -59,9 +68,12 @@ def _alike(measured: float, expected: float, elements: int) -> bool:
     return not theory.departs(measured, expected, elements, ratio=CLOSE)
 
 
-def _scaled(row: Row, base: float) -> str | None:
-    """How a row's std follows from the common one and the number of blocks, if it does."""
-    blocks = len(row.members)
+def _scaled(row: Row, common: Row) -> str | None:
+    """How a row's std follows from the common one and the number of blocks, if its fans do not explain it."""
+    blocks, base = len(row.members), common.std
+    for own, other in zip(row.fans, common.fans, strict=True):
+        if _alike(row.std, base * math.sqrt(other / own), row.elements):
+            return None
     for terms in (2, 1, 3):
         if _alike(row.std, base / math.sqrt(terms * blocks), row.elements):
             return f"std/√({terms}·{blocks})" if terms > 1 else f"std/√{blocks}"
@@ -72,19 +84,20 @@ def _scaled(row: Row, base: float) -> str | None:
     return "std/√(2·(layer + 1))" if all(growing) else None
 
 
-def _base(rows: list[Row]) -> float | None:
-    """The std that most rows share."""
+def _common(rows: list[Row]) -> Row | None:
+    """A row with the std that most rows share."""
     groups = [[r for r in rows if _alike(r.std, row.std, r.elements)] for row in rows]
     common = max(groups, key=len, default=[])
-    return common[0].std if len(common) >= 2 else None
+    return common[0] if len(common) >= 2 else None
 
 
 def _deviations(model: Evidence) -> Iterator[Deviation]:
     for rows in _rows(model).values():
-        base = _base(rows)
-        if base is None:
+        common = _common(rows)
+        if common is None:
             continue
-        scaled = [(row, rule) for row in rows if (rule := _scaled(row, base)) is not None]
+        base = common.std
+        scaled = [(row, rule) for row in rows if (rule := _scaled(row, common)) is not None]
         missed = [r for r in rows if r.ends and _alike(r.std, base, r.elements)]
         astray = [(row, rule) for row, rule in scaled if not row.ends]
         if astray and missed:

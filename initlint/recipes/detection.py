@@ -35,7 +35,7 @@ class Head:
         if BOXES.search(self.weight.name):
             return False
         if self.place == (0,):
-            return self.sigmoid and outputs(self.weight) != BOX
+            return self.sigmoid and (outputs(self.weight) > BOX or bool(CLASSES.search(self.weight.name)))
         return bool(CLASSES.search(self.weight.name)) or (self.sigmoid and outputs(self.weight) > 1)
 
     @property

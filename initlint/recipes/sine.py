@@ -20,20 +20,27 @@ RUIN = 100.0  # gradients off by this over all layers cannot be trained
 
 
 def _omega(model: Evidence, weight: Tensor) -> float | None:
-    """What the layer's output is multiplied by inside the sine."""
-    omega = weight.use.wiring.factor if weight.use is not None else None
-    for tensor in model.tensors:
+    """What the layer's output is multiplied by inside the sine; None for a learned frequency per unit."""
+    wiring = weight.use.wiring if weight.use is not None else None
+    omega = wiring.factor if wiring is not None else None
+    for name in wiring.multipliers if wiring is not None else ():
+        tensor = model.by_name[name]
         use, figures = tensor.use, tensor.statistics
-        if use is None or use.role not in ("scalar", "state") or use.wiring.sources != (weight.name,):
-            continue
-        if use.activation == "sin" and figures is not None and omega is not None:
-            factor = effective(figures.mean, use.wiring.steps) if figures.constant else None
-            omega = omega * factor if factor is not None else None
+        if omega is None or use is None or figures is None or tensor.elements != 1:
+            return None
+        factor = effective(figures.mean, use.wiring.steps)
+        omega = omega * factor if factor is not None else None
     return omega
 
 
+def _is_sine(weight: Tensor) -> bool:
+    use = weight.use
+    pointwise = use is not None and (use.role == "matrix" or math.prod(weight.shape[2:]) == 1)
+    return use is not None and pointwise and use.activation == "sin"
+
+
 def _deviations(model: Evidence) -> Iterator[Deviation]:
-    sines = {w.name: w for w in model.weights if w.use is not None and w.use.activation == "sin"}
+    sines = {w.name: w for w in model.weights if _is_sine(w)}
     hidden = {
         name for name, w in sines.items() if w.use is not None and set(w.use.wiring.sources) & set(sines)
     }

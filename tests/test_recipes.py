@@ -1,0 +1,157 @@
+"""Recipes: constructions that start as their methods ask, or only look like a known one, are left alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import initlint
+from initlint.recipes import RECIPES
+
+
+class Model(nn.Module):
+    """Calls a function as its forward; holds the modules and tensors given by name."""
+
+    def __init__(self, forward: Callable[..., Any], **held: Any) -> None:
+        super().__init__()
+        self.function = forward
+        for name, value in held.items():
+            setattr(self, name, value)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.function(self, x)
+
+
+def told(build: Callable[[], nn.Module], *shape: int) -> list[tuple[str, str, str]]:
+    """Severity, recipe and subject of every deviation."""
+    report = initlint.check(build, torch.randn(shape or (8, 16)), select=["IL501"])
+    return [(f.severity, f.message.partition(":")[0], f.subject) for f in report.findings]
+
+
+def low_rank(frozen: bool = True) -> Model:
+    base = nn.Linear(16, 16).requires_grad_(not frozen)
+    down, up = nn.Linear(16, 4, bias=False), nn.Linear(4, 16, bias=False)
+    return Model(lambda m, x: m.base(x) + m.up(m.down(x)), base=base, down=down, up=up)
+
+
+def test_random_factors_beside_a_frozen_layer_are_a_warning() -> None:
+    assert told(low_rank) == [("warning", "LoRA", "up.weight")]
+
+
+def test_a_low_rank_branch_that_is_trained_with_its_layer_is_no_adapter() -> None:
+    assert told(lambda: low_rank(frozen=False)) == []
+
+
+def test_factors_taken_out_of_the_base_leave_the_output_as_it_was() -> None:
+    def build() -> nn.Module:
+        model: Any = low_rank()
+        model.base.weight.data = model.base.weight - model.up.weight @ model.down.weight
+        return model
+
+    assert told(build) == []
+
+
+def blocks() -> nn.Module:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.a, self.b = nn.LayerNorm(32), nn.Linear(32, 32), nn.Linear(32, 32)
+            self.up, self.down = nn.Linear(32, 128), nn.Linear(128, 32)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x + self.b(self.a(self.norm(x)).tanh())
+            down: torch.Tensor = self.down(self.up(self.norm(x)).relu())
+            return x + down
+
+    return nn.Sequential(nn.Linear(16, 32), *(Block() for _ in range(4)))
+
+
+def test_a_std_that_follows_from_the_fan_is_no_depth_scaling() -> None:
+    assert told(blocks) == []
+
+
+def siren(omega: float = 30.0) -> nn.Module:
+    layers = nn.ModuleList([nn.Linear(16, 64), nn.Linear(64, 64), nn.Linear(64, 64)])
+    for k, layer in enumerate(layers):
+        assert isinstance(layer, nn.Linear)
+        bound = 1 / 16 if k == 0 else math.sqrt(6 / 64) / omega
+        nn.init.uniform_(layer.weight, -bound, bound)
+
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        for layer in m.layers:
+            x = torch.sin(30 * layer(x))
+        return x
+
+    return Model(forward, layers=layers)
+
+
+def test_sine_layers() -> None:
+    assert told(siren) == []
+    assert {(s, r) for s, r, _ in told(lambda: siren(omega=1.0))} == {("warning", "SIREN")}
+
+
+def test_learned_frequencies_are_no_siren() -> None:
+    def snake(m: Any, x: torch.Tensor) -> torch.Tensor:
+        for layer in (m.a, m.b, m.c):
+            h = layer(x)
+            x = h + torch.sin(m.alpha * h) ** 2 / m.alpha
+        return x
+
+    layers = {name: nn.Linear(16, 16) for name in "abc"}
+    assert told(lambda: Model(snake, alpha=nn.Parameter(torch.ones(16)), **layers)) == []
+
+
+def lstm(*names: str, gate: int = 1) -> nn.Module:
+    layer = nn.LSTM(16, 8, 2, batch_first=True)
+    for name in names:
+        layer.get_parameter(name).data[8 * gate : 8 * gate + 8] = 1.0
+    return Model(lambda m, x: m.layer(x)[0], layer=layer)
+
+
+@pytest.mark.parametrize("names", [(), ("bias_hh_l0", "bias_hh_l1"), ("bias_ih_l0", "bias_hh_l1")])
+def test_forget_bias_in_every_layer_or_none(names: tuple[str, ...]) -> None:
+    assert told(lambda: lstm(*names), 2, 5, 16) == []
+
+
+def test_forget_bias_missed_or_on_another_gate() -> None:
+    assert told(lambda: lstm("bias_hh_l0"), 2, 5, 16) == [
+        ("warning", "LSTM forget bias", "layer.bias_hh_l1"),
+    ]
+    astray = told(lambda: lstm("bias_hh_l0", "bias_hh_l1", gate=0), 2, 5, 16)
+    assert {name for _, _, name in astray} == {"layer.bias_hh_l0"}
+
+
+def heads(class_bias: float, box_bias: float = 0.0, sigmoid: bool = True) -> nn.Module:
+    trunk, classes, boxes = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 6, 1), nn.Conv2d(8, 4, 1)
+    nn.init.constant_(classes.bias, class_bias)  # type: ignore[arg-type]
+    nn.init.constant_(boxes.bias, box_bias)  # type: ignore[arg-type]
+
+    def forward(m: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        h = m.trunk(x).relu()
+        return (m.first(h).sigmoid() if sigmoid else m.first(h)), m.second(h)
+
+    return Model(forward, trunk=trunk, first=classes, second=boxes)
+
+
+def test_class_prior() -> None:
+    assert told(lambda: heads(-4.6), 2, 3, 8, 8) == []
+    assert told(lambda: heads(0.0, sigmoid=False), 2, 3, 8, 8) == []
+    assert told(lambda: heads(0.0), 2, 3, 8, 8) == [("note", "class prior", "first.bias")]
+    assert told(lambda: heads(0.0, -4.6), 2, 3, 8, 8) == [("warning", "class prior", "first.bias")]
+
+
+def test_a_softplus_without_a_decay_is_no_step_size() -> None:
+    layer = nn.Linear(16, 4)
+    nn.init.zeros_(layer.bias)
+    assert told(lambda: Model(lambda m, x: nn.functional.softplus(m.layer(x)), layer=layer)) == []
+
+
+def test_every_recipe_cites_its_source() -> None:
+    for recipe in RECIPES:
+        assert any(character.isdigit() for character in recipe.reference), recipe.name
+        assert recipe.asks[-1] not in ".!", recipe.name

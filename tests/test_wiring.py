@@ -1,0 +1,119 @@
+"""What leads to a tensor and what becomes of it, read from the probe's graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from initlint.evidence import Step, Wiring
+from initlint.trace import Recorder, Trace
+from initlint.usage import Usage, usage
+
+
+class Model(nn.Module):
+    """Calls a function as its forward; holds the modules and tensors given by name."""
+
+    def __init__(self, forward: Callable[..., torch.Tensor], **held: Any) -> None:
+        super().__init__()
+        self.function = forward
+        for name, value in held.items():
+            setattr(self, name, value)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(self, x)
+
+
+def read(model: nn.Module) -> Usage:
+    x = torch.randn(4, 8)
+    with Recorder(model) as recorder:
+        recorder.begin((x,), {})
+        recorder.finish(model(x))
+    return usage(Trace(recorder.graph, "recorded"), model)
+
+
+def wiring(model: nn.Module, name: str) -> Wiring:
+    return read(model).uses[name].wiring
+
+
+def scalar() -> nn.Parameter:
+    return nn.Parameter(torch.ones(()))
+
+
+def test_sources_are_the_last_weights_before() -> None:
+    model = Model(
+        lambda m, x: m.c(m.a(x).relu() + m.b(x)), a=nn.Linear(8, 8), b=nn.Linear(8, 8), c=nn.Linear(8, 2)
+    )
+    assert wiring(model, "a.weight").sources == ()
+    assert wiring(model, "c.weight").sources == ("a.weight", "b.weight")
+
+
+def test_summands_are_the_weights_behind_each_operand() -> None:
+    found = read(Model(lambda m, x: m.a(x) + m.b(x).relu(), a=nn.Linear(8, 8), b=nn.Linear(8, 8)))
+    assert [f.summands for f in found.nodes.values() if f.summands] == [(("a.weight",), ("b.weight",))]
+
+
+def test_steps_are_the_functions_of_the_stored_value() -> None:
+    assert wiring(Model(lambda m, x: x * m.s.exp(), s=scalar()), "s").steps == (Step("exp"),)
+    assert wiring(Model(lambda m, x: x / m.s, s=scalar()), "s").steps == (Step("reciprocal"),)
+    assert wiring(Model(lambda m, x: x * -(m.s * 2).exp(), s=scalar()), "s").steps == (
+        Step("mul", 2.0),
+        Step("exp"),
+        Step("neg"),
+    )
+
+
+def test_factor_is_the_constant_in_front_of_the_activation() -> None:
+    layer = nn.Linear(8, 4)
+    assert wiring(Model(lambda m, x: torch.sin(30 * m.layer(x)), layer=layer), "layer.weight").factor == 30
+    assert wiring(Model(lambda m, x: torch.sin(m.layer(x)), layer=layer), "layer.weight").factor == 1
+    assert (
+        wiring(Model(lambda m, x: torch.sin(m.layer(x).cumsum(0)), layer=layer), "layer.weight").factor
+        is None
+    )
+
+
+def gated(m: Any, x: torch.Tensor) -> torch.Tensor:
+    h, c = m.stem(x), m.condition(x)
+    shift, gate = m.modulation(c).chunk(2, -1)
+    result: torch.Tensor = h + gate * m.branch(h + shift)
+    return result
+
+
+def test_gates_are_the_parts_that_scale_a_branch_from_outside() -> None:
+    model = Model(
+        gated,
+        stem=nn.Linear(8, 8),
+        condition=nn.Linear(8, 8),
+        modulation=nn.Linear(8, 16),
+        branch=nn.Linear(8, 8),
+    )
+    assert wiring(model, "modulation.weight").gates == (1,)
+    assert wiring(model, "branch.weight").gates == ()
+
+
+def test_a_gate_that_depends_on_the_stream_is_none() -> None:
+    model = Model(lambda m, x: x + m.gate(x) * m.branch(x), gate=nn.Linear(8, 8), branch=nn.Linear(8, 8))
+    assert wiring(model, "gate.weight").gates == ()
+
+
+def test_scales_of_cosines() -> None:
+    def cosines(m: Any, x: torch.Tensor) -> torch.Tensor:
+        a, b = functional.normalize(m.a(x), dim=-1), functional.normalize(m.b(x), dim=-1)
+        result: torch.Tensor = m.s.exp() * a @ b.T
+        return result
+
+    layers = {"a": nn.Linear(8, 4), "b": nn.Linear(8, 4)}
+    assert wiring(Model(cosines, s=scalar(), **layers), "s").cosine
+    assert not wiring(Model(lambda m, x: m.s * m.a(x) @ m.b(x).T, s=scalar(), **layers), "s").cosine
+
+
+def test_scales_of_cosines_with_stored_prototypes() -> None:
+    def classify(m: Any, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = functional.normalize(x, dim=-1) @ functional.normalize(m.w, dim=-1).T / m.s
+        return result
+
+    assert wiring(Model(classify, w=nn.Parameter(torch.randn(5, 8)), s=scalar()), "s").cosine
