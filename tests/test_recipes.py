@@ -49,8 +49,9 @@ def test_a_low_rank_branch_that_is_trained_with_its_layer_is_no_adapter() -> Non
 
 def test_factors_taken_out_of_the_base_leave_the_output_as_it_was() -> None:
     def build() -> nn.Module:
-        model: Any = low_rank()
-        model.base.weight.data = model.base.weight - model.up.weight @ model.down.weight
+        model = low_rank()
+        base, down, up = (model.get_parameter(f"{name}.weight") for name in ("base", "down", "up"))
+        base.data = base - up @ down
         return model
 
     assert told(build) == []

@@ -91,7 +91,7 @@ def _deviations(model: Evidence) -> Iterator[Deviation]:
         yield Deviation(
             subject=head.bias,
             message=f"every position starts at probability {head.prior:.2g} for each of "
-            f"{outputs(head.weight)} classes{more}",
+            f"{outputs(head.weight)} classes{'' if head.sigmoid else ' if a sigmoid follows'}{more}",
             help="fill the bias of the class head with -log((1 - p)/p), p = 0.01",
             measured={"probability": head.prior},
             expected={"probability": f"{RAREST:g} to {COMMONEST:g}"},
