@@ -8,6 +8,7 @@ from math import exp, fsum, log, sqrt
 
 from initlint import theory
 from initlint.evidence import Evidence, Scheme, Tensor
+from initlint.fans import chosen
 from initlint.finding import Site
 
 FEWEST = 3  # weights that make a chain
@@ -39,7 +40,7 @@ def chains(model: Evidence) -> Iterator[Chain]:
         if use.normalised_before or use.normalised_after or use.ends_residual or use.reaches_output:
             continue
         scheme = next((s for s in weight.schemes if s.gain is not None), weight.scheme)
-        if scheme is None or scheme.distribution in ("constant", "identity"):
+        if scheme is None or scheme.distribution in ("constant", "identity") or chosen(weight):
             continue
         if use.activation in theory.ACTIVATIONS and use.activation != "sigmoid":
             groups.setdefault((weight.site, use.activation), []).append((weight, scheme))
@@ -58,9 +59,17 @@ def _chain(model: Evidence, activation: str, members: list[tuple[Tensor, Scheme]
     steps = last.use.depth - first.use.depth
     entering = [model.signals_by_node.get(weight.use.node) for weight in (first, last) if weight.use]
     scales = [signal.input_rms for signal in entering if signal is not None and signal.input_rms]
-    if steps < FEWEST - 1 or len(scales) < 2 or steps >= 2 * len(weights):
+    if steps < FEWEST - 1 or len(scales) < 2 or _sums(model, first.use.node, last.use.node):
         return None
     return Chain(weights, activation, members[0][1].text, _gain(weights), scales[1] / scales[0], steps)
+
+
+def _sums(model: Evidence, first: str, last: str) -> bool:
+    """A residual sum lies between two nodes."""
+    order = [signal.node for signal in model.signals]
+    if first not in order or last not in order:
+        return True
+    return any(signal.residual for signal in model.signals[order.index(first) : order.index(last)])
 
 
 def _gain(weights: tuple[Tensor, ...]) -> float:

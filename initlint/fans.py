@@ -51,9 +51,16 @@ def misreading(weight: Tensor) -> Misreading | None:
     call = write.operation.rpartition(".")[2]
     if call.startswith(("kaiming", "xavier")):
         return _of_call(weight, use, write, call)
-    if call in ("uniform_", "normal_", "trunc_normal_") and (std := _asked(write)) is not None:
+    if (std := _asked(weight, write)) is not None:
         return None if _plain(std[1]) else _of_formula(weight, use, std[0], std[1])
     return _of_values(weight, use)
+
+
+def chosen(weight: Tensor) -> bool:
+    """Its scale is a plain number that somebody chose, 0.02 say, not computed from a fan."""
+    write = weight.provenance.last_write
+    asked = _asked(weight, write) if write is not None else None
+    return asked is not None and _plain(asked[1])
 
 
 # ---------------------------------------------------------------- nn.init's own reading
@@ -135,9 +142,17 @@ def _nearest(read: float, right: tuple[float, ...]) -> float | None:
 # ---------------------------------------------------------------- fans written out by hand
 
 
-def _asked(write: Write) -> tuple[float, float] | None:
+def _asked(weight: Tensor, write: Write) -> tuple[float, float] | None:
     """Std, and the number that was written down for it: bound of a uniform, std of a normal draw."""
-    arguments = write.arguments
+    arguments, call = write.arguments, write.operation.rpartition(".")[2]
+    origins = [origin.operation for origin in weight.provenance.origins]
+    if call in ("div", "mul") and origins in (["torch.randn"], ["torch.randn_like"]):
+        factor = arguments.get("other")
+        if not isinstance(factor, int | float) or factor <= 0:
+            return None
+        return (1 / factor, 1 / factor) if call == "div" else (float(factor), float(factor))
+    if call not in ("uniform_", "normal_", "trunc_normal_"):
+        return None
     std, low, high = arguments.get("std"), arguments.get("a"), arguments.get("b")
     if write.operation.endswith("uniform_"):
         low = arguments.get("a", arguments.get("from", low))
@@ -155,30 +170,49 @@ def _plain(value: float) -> bool:
 
 def _of_formula(weight: Tensor, use: Use, std: float, written: float) -> Misreading | None:
     """The fan for which std = gain/√fan holds exactly, if it is no fan of the weight's."""
-    right = dict.fromkeys(_inputs(weight, use), "fan_in")
-    doubled = [2 * n for n in right]  # 1/√(2·fan_in), as in CLIP, for a block of two residual branches
-    if use.ends_residual or any(isclose(std * sqrt(n), 1, rel_tol=EXACT) for n in doubled):
+    if _is_right(weight, use, std):
         return None
-    convention = right | (dict.fromkeys(_outputs(weight, use), "fan_out") if use.role == "kernel" else {})
-    for gain in GAINS:
-        pool = convention if any(isclose(gain, g) for g in BACKWARD) else right
-        if any(isclose(std * sqrt(n), gain, rel_tol=EXACT) for n in pool):
-            return None
-        averages = ((n + m) / 2 for n in _inputs(weight, use) for m in _outputs(weight, use))
-        if any(isclose(std * sqrt(n), gain, rel_tol=EXACT) for n in averages):
-            return None
-    for number, meaning in _mistaken(weight, use):
+    for number, meaning, true in _mistaken(weight, use):
         for gain, formulas in GAINS.items():
             if isclose(std * sqrt(number), gain, rel_tol=EXACT):
                 kind = "std" if written == std else "bound"
                 formula = formulas[kind == "bound"].format(f"{number:.6g}")
                 text = f"the {kind} {written:.3g} = {formula} is computed from {meaning}"
-                return Misreading(text, number, float(use.fan_in or 1), "fan_in", gain, "formula")
+                mode = "fan_in" if true == use.fan_in else "fan_avg"
+                return Misreading(text, number, true, mode, gain, "formula")
     return None
 
 
-def _mistaken(weight: Tensor, use: Use) -> Iterator[tuple[float, str]]:
-    """Numbers that are taken for a fan, and what they are."""
+def _is_right(weight: Tensor, use: Use, std: float) -> bool:
+    """The std is a gain in use over the root of a fan that the weight has."""
+    inputs, outputs = _inputs(weight, use), _outputs(weight, use)
+    backward = outputs if use.role == "kernel" and not use.transposed else ()
+    averages = [(n + m) / 2 for n in inputs for m in outputs]
+    doubled = [2 * n for n in inputs]  # 1/√(2·fan_in), as in CLIP, for a block of two residual branches
+    return (
+        use.ends_residual
+        or any(isclose(std * sqrt(n), 1, rel_tol=EXACT) for n in doubled)
+        or any(isclose(std * sqrt(n), g, rel_tol=EXACT) for g in GAINS for n in (*inputs, *averages))
+        or any(isclose(std * sqrt(n), g, rel_tol=EXACT) for g in BACKWARD for n in backward)
+    )
+
+
+def _mistaken(weight: Tensor, use: Use) -> Iterator[tuple[float, str, float]]:
+    """Numbers that are taken for a fan, what they are, and the fan that is meant."""
+    assert use.fan_in
+    if use.parts > 1 and use.fan_out:
+        fused = (use.fan_in + use.fan_out) / 2
+        yield (
+            fused,
+            "the mean of its inputs and all fused outputs",
+            (use.fan_in + use.fan_out / use.parts) / 2,
+        )
+    for number, meaning in _numbers(weight, use):
+        yield number, meaning, float(use.fan_in)
+
+
+def _numbers(weight: Tensor, use: Use) -> Iterator[tuple[float, str]]:
+    """Numbers that are taken for the fan-in, and what they are."""
     shape, stored = weight.shape, theory.fans(weight.shape)
     receptive = prod(shape[2:]) if use.role == "kernel" else 1
     assert use.fan_in
@@ -196,7 +230,6 @@ def _mistaken(weight: Tensor, use: Use) -> Iterator[tuple[float, str]]:
         yield use.fan_in / use.groups, "its inputs divided by the groups twice"
     if use.parts > 1 and use.fan_out:
         yield use.fan_out / use.parts, "the outputs of one of its parts"
-        yield (use.fan_in + use.fan_out) / 2, "the mean of inputs and all fused outputs"
     yield from ((size, f"dimension {axis} of its shape") for axis, size in enumerate(shape))
     if use.activation != "softmax":  # T5 folds the scale of its scores into the queries: 1/√(d·d)
         yield prod(shape), "all of its elements"
@@ -226,3 +259,25 @@ def _of_values(weight: Tensor, use: Use) -> Misreading | None:
 
 def _written(std: float, bound: float | None) -> float:
     return bound if bound is not None else std
+
+
+# ---------------------------------------------------------------- formulas without their root
+
+
+def unrooted(weight: Tensor) -> tuple[float, str, float] | None:
+    """What was written down for the std or bound, its formula, and the root that is left out of it."""
+    use, write = weight.use, weight.provenance.last_write
+    if use is None or not use.fan_in or write is None or write.default or use.reaches_output:
+        return None  # 1/fan_in is a known scale of a head (Yang et al., Tensor Programs V, 2022)
+    asked = _asked(weight, write)
+    if asked is None or _plain(asked[1]) or _is_right(weight, use, asked[0]) or use.activation == "softmax":
+        return None
+    bound = asked[0] != asked[1]
+    sizes = {f"{use.fan_in}": use.fan_in}
+    if use.fan_out:
+        sizes[f"({use.fan_in}+{use.fan_out})"] = use.fan_in + use.fan_out
+    for text, size in sizes.items():
+        for numerator in (6, 3, 1) if bound else (2, 1):
+            if isclose(asked[1], numerator / size, rel_tol=EXACT):
+                return asked[1], f"{numerator}/{text}", sqrt(numerator / size)
+    return None

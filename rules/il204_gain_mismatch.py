@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from math import log
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Rule, theory
-from initlint.chains import chains
+from initlint import Evidence, Example, Finding, Rule, harm, theory
+from initlint.chains import Chain, chains
+from initlint.fans import unrooted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,12 @@ def selu_gain_of_pytorch() -> nn.Module:
     from torch import nn
 
     return stack(20, nn.SELU, lambda w: nn.init.kaiming_normal_(w, nonlinearity="selu"))
+
+
+def forgotten_root() -> nn.Module:
+    from torch import nn
+
+    return stack(1, nn.ReLU, lambda w: nn.init.normal_(w, std=2 / 64))
 
 
 def relu_gain_before_relu() -> nn.Module:
@@ -94,6 +101,7 @@ class GainMismatch(Rule):
     examples = (
         Example(linear_gain_before_relu, finds=("0.weight", "18.weight"), inputs=rows),
         Example(selu_gain_of_pytorch, finds=("0.weight", "38.weight"), inputs=rows),
+        Example(forgotten_root, finds=("0.weight",), inputs=rows),
         Example(relu_gain_before_relu, inputs=rows),
         Example(xavier_before_tanh, inputs=rows),
         Example(shallow, inputs=rows),
@@ -106,27 +114,56 @@ class GainMismatch(Rule):
     total: float = 3.0
 
     def check(self, model: Evidence) -> Iterator[Finding]:
+        told: set[str] = set()
+        for weight in model.weights:
+            slip = unrooted(weight)
+            if slip is None or harm.restored(model, weight) or max(slip[2] / slip[0], slip[0] / slip[2]) < 2:
+                continue
+            written, formula, meant = slip
+            told.add(weight.name)
+            yield self.finding(
+                weight,
+                f"{written:.3g} = {formula} scales the draw, the square root is left out: "
+                f"√({formula}) = {meant:.3g}",
+                measured={"scale": written},
+                expected={"scale": meant},
+                help=f"take the square root: {meant:.3g}",
+            )
         for chain in chains(model):
+            if told & {weight.name for weight in chain.weights}:
+                continue
             low, high = suited(chain.activation)
             if low / self.ratio <= chain.gain <= high * self.ratio:
                 continue
             expected = low if chain.gain < low else high
-            predicted = (chain.gain / expected) ** chain.steps
-            if min(abs(log(predicted)), abs(log(chain.growth))) < log(self.total):
+            effect = self._growth(chain, chain.gain / expected) or self._saturation(model, chain, expected)
+            if effect is None:
                 continue
-            if (chain.growth < 1) != (predicted < 1):
-                continue
-            verb = "grows" if chain.growth > 1 else "shrinks"
-            times = max(chain.growth, 1 / chain.growth)
             yield self.finding(
                 chain.weights[0],
                 f"gain {chain.gain:.3g} ({chain.text}) where {chain.activation} calls for {expected:.3g}: "
-                f"the signal {verb} {times:.3g} times over {chain.steps} layers",
+                f"{effect}",
                 related=[weight.name for weight in chain.weights[1:]],
                 measured={"gain": chain.gain, "growth": chain.growth},
                 expected={"gain": expected},
                 help=f"use the gain of {chain.activation}, {expected:.3g}: std = {expected:.3g}/√fan_in",
             )
+
+    def _growth(self, chain: Chain, ratio: float) -> str | None:
+        """The signal grows or shrinks as the gain predicts."""
+        predicted = ratio**chain.steps
+        if min(abs(log(predicted)), abs(log(chain.growth))) < log(self.total):
+            return None
+        if (chain.growth < 1) != (predicted < 1):
+            return None
+        verb = "grows" if chain.growth > 1 else "shrinks"
+        times = max(chain.growth, 1 / chain.growth)
+        return f"the signal {verb} {times:.3g} times over {chain.steps} layers"
+
+    def _saturation(self, model: Evidence, chain: Chain, expected: float) -> str | None:
+        """A bounded activation does not let the signal grow; it goes flat."""
+        seen = harm.of_excess(model, chain.weights[-1]) if chain.gain > expected else None
+        return seen.text if seen is not None and seen.kind == "saturation" else None
 
 
 def suited(activation: str) -> tuple[float, float]:
