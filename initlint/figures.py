@@ -184,11 +184,17 @@ ENDS = {
 
 
 def saturated(activation: str, output: torch.Tensor, operand: torch.Tensor | None) -> float:
-    """Fraction on the flat part; `operand` is what the activation was applied to, None if overwritten."""
+    """Fraction on the flat part; `operand` is what the activation was applied to, None if overwritten.
+
+    Values that a mask put there are left out.
+    """
     if activation in ENDS:
         low, high = ENDS[activation]
         values = sample(plain(output.detach())).cpu().numpy()
-        return float(np.count_nonzero((values < low + FLAT) | (values > high - FLAT))) / values.size
+        flat = (values < low + FLAT) | (values > high - FLAT)
+        if operand is not None and operand.shape == output.shape:
+            flat = flat[sample(plain(operand.detach())).cpu().numpy() > MASKED]
+        return float(np.count_nonzero(flat)) / max(flat.size, 1)
     if activation in FLAT_BELOW and operand is not None:
         values = sample(plain(operand.detach())).cpu().numpy()
         return float(np.count_nonzero(values < FLAT_BELOW[activation])) / values.size

@@ -7,7 +7,8 @@ from math import isfinite, log
 from typing import TYPE_CHECKING
 
 from initlint import Evidence, Example, Finding, Rule
-from initlint.propagation import told, upstream, writers
+from initlint.evidence import Logits
+from initlint.propagation import WEIGHTS, told, upstream, writers
 from initlint.vocabulary import activation
 
 if TYPE_CHECKING:
@@ -58,6 +59,24 @@ def zero_head() -> nn.Module:
     return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), head)
 
 
+def similarities_of_two_towers() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Towers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(64, 32), nn.Linear(64, 32)
+            self.scale = nn.Parameter(torch.tensor(2.66))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            first = nn.functional.normalize(self.first(x), dim=-1)
+            second = nn.functional.normalize(self.second(x), dim=-1)
+            return self.scale.exp() * first @ second.T
+
+    return Towers()
+
+
 def heat_map_without_prior() -> nn.Module:
     import torch
     from torch import nn
@@ -89,6 +108,10 @@ def mask_of_one_class() -> nn.Module:
     from torch import nn
 
     return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 1), nn.Sigmoid())
+
+
+def pair() -> torch.Tensor:
+    return batch()[:2]
 
 
 def image() -> torch.Tensor:
@@ -149,6 +172,7 @@ class InitialLoss(Rule):
         Example(tied_to_a_standard_normal_table, finds=("table.weight",), inputs=tokens),
         Example(head_with_he_initialisation, inputs=batch),
         Example(heat_map_without_prior, finds=("heat.bias",), inputs=image),
+        Example(similarities_of_two_towers, inputs=pair),
         Example(zero_head, inputs=batch),
         Example(heat_map_with_prior, inputs=image),
         Example(mask_of_one_class, inputs=image),
@@ -191,7 +215,7 @@ class InitialLoss(Rule):
             if signal is None or not isfinite(logits.loss) or logits.loss <= self.factor * uniform:
                 continue
             guilty = writers(model, signal)
-            if not guilty:
+            if not guilty or not _classifies(model, logits):
                 continue
             yield self.finding(
                 guilty[0],
@@ -203,3 +227,9 @@ class InitialLoss(Rule):
                 help="draw the last layer smaller (std 1/√fan_in behind a norm), or start it at zero",
                 locations=told([signal], guilty),
             )
+
+
+def _classifies(model: Evidence, logits: Logits) -> bool:
+    """A weight holds a row for each class: similarities of the inputs to each other are no such logits."""
+    readout = [t for name in logits.weights if (t := model.by_name.get(name)) is not None]
+    return any(t.use is not None and t.use.role in WEIGHTS and logits.classes in t.shape for t in readout)

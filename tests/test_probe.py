@@ -744,3 +744,11 @@ def test_preserved_restores_after_any_change() -> None:
         model[0] = nn.Identity()
         model.eval()
     assert state(model) == before
+
+
+def test_values_that_a_mask_drives_into_a_sigmoid_are_not_saturated() -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        kept = torch.full_like(x, float("-inf")).scatter(1, torch.tensor([[0]] * 4), x[:, :1])
+        return torch.sigmoid(kept)
+
+    assert signal(run(Model(forward), torch.randn(4, 8)), "sigmoid").saturated == 0
