@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from initlint.evidence import Evidence, Tensor, Use
+from initlint.evidence import Evidence, Tensor, Use, Write
 
 _FLOATING = ("float", "bfloat", "complex")
 
@@ -25,8 +25,14 @@ def frozen_draws(model: Evidence) -> Iterator[tuple[Tensor, bool]]:
         yield tensor, born or (line is not None and line.package is not None)
 
 
+def draw(tensor: Tensor) -> Write | None:
+    """The write that the values go back to: the last draw, or what replaced all values since."""
+    writes = reversed(tensor.provenance.writes)
+    return next((write for write in writes if write.replaces or write.kind == "random"), None)
+
+
 def _drawn(tensor: Tensor) -> bool:
-    last = tensor.provenance.last_write
+    last = draw(tensor)
     return (
         not tensor.requires_grad
         and tensor.elements > 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Evidence, Example, Finding, Rule
-from initlint.freezing import frozen_draws
+from initlint.freezing import draw, frozen_draws
 
 if TYPE_CHECKING:
     import torch
@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 
 def frozen_before_it_was_loaded() -> nn.Module:
+    import torch
     from torch import nn
 
-    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
-    for parameter in model[0].parameters():
+    first = nn.Linear(8, 8)
+    model = nn.Sequential(first, nn.ReLU(), nn.Linear(8, 2))
+    with torch.no_grad():
+        first.weight.mul_(0.5)
+    for parameter in first.parameters():
         parameter.requires_grad = False
     return model
 
@@ -127,7 +131,7 @@ class FrozenRandom(Rule):
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         for parameter, deliberate in frozen_draws(model):
-            last = parameter.provenance.last_write
+            last = draw(parameter)
             yield self.finding(
                 parameter,
                 f"was drawn by {last.operation if last else 'a generator'} and does not require a gradient: "
