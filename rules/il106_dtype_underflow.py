@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Evidence, Example, Finding, Location, Rule
-from initlint.evidence import Statistics, Tensor
+from initlint.evidence import Statistics, Tensor, Write
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,6 +56,17 @@ def small_in_bfloat16() -> nn.Module:
     return model.to(torch.bfloat16)
 
 
+def scaled_zeros() -> nn.Module:
+    import torch
+    from torch import nn
+
+    model = nn.Linear(8, 8)
+    nn.init.zeros_(model.bias)
+    with torch.no_grad():
+        model.bias.mul_(0.1)
+    return model
+
+
 class DtypeUnderflow(Rule):
     """Values too small for the dtype of the tensor: they became zero.
 
@@ -79,6 +90,7 @@ class DtypeUnderflow(Rule):
         Example(scaled_down, finds=("scale",)),
         Example(zeros_in_half_precision),
         Example(small_in_bfloat16),
+        Example(scaled_zeros),
     )
 
     #: Share of the values that became zero; of a normal draw with the smallest normal number for its
@@ -123,12 +135,29 @@ def _lost(tensor: Tensor, figures: Statistics) -> int:
     last = tensor.provenance.last_write
     if last is None or last.default or last.operation == "nn.init.sparse_":
         return 0
-    numbers = [float(v) for k, v in last.arguments.items() if k in ASKED and isinstance(v, (int, float))]
+    numbers = _numbers(last)
     if last.kind == "random":
         drawn = not numbers or any(numbers)
         all_small = figures.zeros + figures.subnormals >= figures.count / 2 and figures.subnormals > 0
         return figures.zeros if drawn and (figures.zeros == figures.count or all_small) else 0
-    return figures.zeros if figures.zeros == figures.count and numbers and all(numbers) else 0
+    given = bool(numbers) and all(numbers)
+    if "other" in last.arguments:  # a factor: what it multiplied must have been something
+        given = given and any(
+            map(_is_something, (*tensor.provenance.writes[-2:-1], *tensor.provenance.origins))
+        )
+    return figures.zeros if figures.zeros == figures.count and given else 0
+
+
+def _numbers(write: Write) -> list[float]:
+    """The sizes that the write's arguments name; a standard deviation says all, whatever the bounds."""
+    asked = ("std",) if "std" in write.arguments else ASKED
+    return [float(v) for k, v in write.arguments.items() if k in asked and isinstance(v, (int, float))]
+
+
+def _is_something(write: Write) -> bool:
+    """The write made values other than zero."""
+    numbers = _numbers(write)
+    return write.kind == "random" or "ones" in write.operation or (bool(numbers) and all(numbers))
 
 
 #: Arguments that say how large the values are to be.
