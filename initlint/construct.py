@@ -18,11 +18,12 @@ from torch.nn.parameter import is_lazy
 
 from initlint.discarded import lost_writes
 from initlint.errors import TargetError
-from initlint.evidence import LostWrite, ModuleRecord, NameTest, Provenance, Rebuild, Tie, Unregistered
+from initlint.evidence import LostWrite, MemberTest, ModuleRecord, Provenance, Rebuild, Tie, Unregistered
 from initlint.finding import Site
 from initlint.hiding import hidden, unregistered
-from initlint.nametests import name_tests
+from initlint.membertests import member_tests
 from initlint.provenance import Reading
+from initlint.questions import Questions
 from initlint.recorder import Recorder
 from initlint.sites import Positions, here, outside, package
 from initlint.structure import Build, module_records
@@ -39,7 +40,7 @@ class Construction:
     provenance: Mapping[str, Provenance]  # by first name, parameters and buffers
     modules: tuple[ModuleRecord, ...] = ()
     lost_writes: tuple[LostWrite, ...] = ()
-    name_tests: tuple[NameTest, ...] = ()
+    member_tests: tuple[MemberTest, ...] = ()
     unregistered: tuple[Unregistered, ...] = ()
     ties: tuple[Tie, ...] = ()
     build_site: Site | None = None
@@ -55,15 +56,19 @@ def construct(
 
     Raises TargetError of stage "import" or "build". Generators and the determinism flag are restored.
     """
-    recorder = Recorder()
+    recorder, questions = Recorder(), Questions()
     try:
-        return _construct(load, recorder, seed, enter)
+        return _construct(load, recorder, questions, seed, enter)
     finally:
         recorder.close()
 
 
 def _construct(
-    load: Callable[[], Factory], recorder: Recorder, seed: int, enter: Callable[[str], None]
+    load: Callable[[], Factory],
+    recorder: Recorder,
+    questions: Questions,
+    seed: int,
+    enter: Callable[[str], None],
 ) -> Construction:
     with _generators(), _stdout_to_stderr(), _poisoned() as poisoned:
         start = time.perf_counter()
@@ -72,18 +77,24 @@ def _construct(
             build = load()
         imported = time.perf_counter()
         enter("construct")
-        with _told("build"), recorder:
+        with _told("build"), recorder, questions:
             _seed(seed)
             model = build()
             if not isinstance(model, nn.Module):
                 raise TypeError(f"the target returned {_described(model)}, not a torch.nn.Module")
         built = time.perf_counter()
         filled = poisoned()
-    return _read(model, build, recorder, filled, imported - start, built - imported)
+    return _read(model, build, recorder, questions, filled, imported - start, built - imported)
 
 
 def _read(
-    model: nn.Module, build: Factory, recorder: Recorder, filled: bool, imported: float, built: float
+    model: nn.Module,
+    build: Factory,
+    recorder: Recorder,
+    questions: Questions,
+    filled: bool,
+    imported: float,
+    built: float,
 ) -> Construction:
     start = time.perf_counter()
     positions = Positions()
@@ -103,9 +114,7 @@ def _read(
         provenance=provenance,
         modules=records,
         lost_writes=lost_writes(reading, modules, tensors, strays, tied) if recorded else (),
-        name_tests=name_tests(modules, tensors, reading.writers(), reading.written(tensors))
-        if recorded
-        else (),
+        member_tests=member_tests(questions.asked, modules, tensors, provenance),
         unregistered=unregistered(seen, found, reading.strays(strays)),
         ties=tied,
         build_site=_definition(build),

@@ -337,7 +337,7 @@ def _join(gathered: Gathered, settings: Settings) -> Evidence:
         tensors=tuple(tensors),
         modules=construction.modules,
         lost_writes=construction.lost_writes,
-        name_tests=construction.name_tests,
+        member_tests=construction.member_tests,
         unregistered=construction.unregistered,
         ties=construction.ties,
         rebuild=gathered.rebuild,

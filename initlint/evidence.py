@@ -67,6 +67,18 @@ class Provenance:
         return self.origins[-1].site if self.origins else None
 
     @property
+    def explicit(self) -> tuple[Write, ...]:
+        """Writes that a line asked for: not those of constructors of torch.nn, allocations and moves."""
+        return tuple(
+            write
+            for write in self.writes
+            if not write.default
+            and not write.operation.startswith("torch.")
+            and not write.operation.endswith(".reset_parameters")
+            and write.operation not in ("copy.deepcopy", "Tensor.clone", "Tensor.to", "external")
+        )
+
+    @property
     def site(self) -> Site | None:
         """The user's line that caused the values: the init call, else the line that made the layer."""
         last = self.last_write
@@ -86,15 +98,15 @@ class LostWrite:
 
 
 @dataclass(frozen=True, slots=True)
-class NameTest:
-    """A test of a parameter or module name inside an initialiser, held against all names of the model."""
+class MemberTest:
+    """A test in an initialiser that members of the model did not pass though it was meant for them."""
 
     site: Site
     text: str  # the test as written: name == "c_proj.weight"
-    literal: str
-    matched: tuple[str, ...]  # names for which the test is true
-    near: tuple[str, ...]  # names that a looser test (suffix, part) would have matched
-    initialiser: bool  # stands in a function that wrote parameters, or that such a function calls
+    kind: Literal["name", "class", "attribute"]
+    passed: int  # how often it was true
+    near: tuple[str, ...]  # parameters or modules that it missed
+    detail: str  # what they are: "ConvTranspose1d, not Conv1d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -501,7 +513,7 @@ class Evidence:
     modules: tuple[ModuleRecord, ...] = ()
     signals: tuple[Signal, ...] = ()
     lost_writes: tuple[LostWrite, ...] = ()
-    name_tests: tuple[NameTest, ...] = ()
+    member_tests: tuple[MemberTest, ...] = ()
     unregistered: tuple[Unregistered, ...] = ()
     created_in_forward: tuple[Unregistered, ...] = ()
     ties: tuple[Tie, ...] = ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from types import CodeType
 from typing import NamedTuple
 
 import torch
@@ -46,21 +45,6 @@ class Reading:
         return frozenset(
             id(code) for storage in self.recorder.everything() for event in storage for code, _ in event.lines
         )
-
-    def writers(self) -> tuple[CodeType, ...]:
-        """Functions outside torch in the stacks of explicit writes."""
-        codes = {id(code): code for s, index in self.recorder.writes for code, _ in s[index].lines}
-        return tuple(codes.values())
-
-    def written(self, tensors: Mapping[str, torch.Tensor]) -> dict[tuple[str, int], frozenset[str]]:
-        """Tensors that were explicitly written with a line (file, number) in the stack."""
-        found: dict[tuple[str, int], set[str]] = {}
-        for name, tensor in tensors.items():
-            for event in self.recorder.storage(tensor) or ():
-                for line in event.lines if not event.default else ():
-                    site = self.positions.site(line)
-                    found.setdefault((line[0].co_filename, site.line), set()).add(name)
-        return {line: frozenset(names) for line, names in found.items()}
 
     def known(self, tensor: torch.Tensor) -> bool:
         """Something that happened to the tensor's memory was seen."""

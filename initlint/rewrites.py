@@ -11,7 +11,6 @@ from initlint.evidence import Evidence, Tensor, Write
 from initlint.finding import Site
 
 _STRUCTURED = frozenset({"nn.init.orthogonal_", "nn.init.eye_", "nn.init.dirac_", "nn.init.sparse_"})
-_MAKING = frozenset({"copy.deepcopy", "Tensor.clone", "Tensor.to", "external"})
 #: In-place operations that give another result each time they are applied.
 _ACCUMULATING = frozenset(
     spelled
@@ -23,20 +22,13 @@ _ACCUMULATING = frozenset(
     for spelled in (f"Tensor.{name}_", f"torch.{name}")
 )
 
+_RANGES = frozenset({"torch.arange", "torch.linspace", "torch.logspace", "torch.eye", "torch.tensor"})
+
 Line = tuple[str, int]
 
 
 def _line(site: Site) -> Line:
     return site.file, site.line
-
-
-def explicit(tensor: Tensor) -> tuple[Write, ...]:
-    """Writes that a user's line asked for: neither a constructor's of torch.nn nor the allocation's own."""
-    return tuple(
-        write
-        for write in tensor.provenance.writes
-        if not write.default and not write.operation.startswith("torch.") and write.operation not in _MAKING
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +52,7 @@ def reach(model: Evidence) -> Reach:
     names: dict[Line, list[str]] = {}
     families: dict[Line, set[str]] = {}
     for tensor in model.tensors:
-        for write in explicit(tensor):
+        for write in tensor.provenance.explicit:
             for line in {_line(site) for site in (write.site, *write.callers)}:
                 names.setdefault(line, []).append(tensor.name)
                 families.setdefault(line, set()).add(tensor.family)
@@ -96,7 +88,7 @@ def overwritings(model: Evidence) -> Iterator[Overwriting]:
     """Values of another kind that were written on purpose and then replaced by a line that writes many."""
     lines = reach(model)
     for tensor in model.tensors:
-        writes = explicit(tensor)
+        writes = tensor.provenance.explicit
         for i, special in enumerate(writes):
             later = next((w for w in writes[i + 1 :] if w.replaces and w.elements >= tensor.elements), None)
             if later is not None and not _loads(later) and _lost(special, later, tensor, lines, model):
@@ -180,7 +172,7 @@ def slips(model: Evidence) -> Iterator[Slip]:
     """Two lines of one function that write one and the same parameter, where a sibling got neither."""
     lines = reach(model)
     for tensor in model.parameters:
-        whole = [w for w in explicit(tensor) if w.replaces and w.elements >= tensor.elements]
+        whole = [w for w in tensor.provenance.explicit if w.replaces and w.elements >= tensor.elements]
         for one, two in pairwise(whole):
             place = parting(one, two)
             if place is None or place[0].line == place[1].line or one.operation != two.operation:
@@ -201,7 +193,7 @@ def _siblings(model: Evidence, tensor: Tensor) -> Iterator[Tensor]:
             and other.owner_class == tensor.owner_class
             and other.owner.rpartition(".")[0] == parent
             and other.name != tensor.name
-            and not explicit(other)
+            and not other.provenance.explicit
         ):
             yield other
 
@@ -221,10 +213,10 @@ def repetitions(model: Evidence) -> Iterator[Repetition]:
         applied: dict[tuple[Line, str], list[Write]] = {}
         events = (*tensor.provenance.origins, *tensor.provenance.writes)
         for write in sorted(events, key=lambda event: event.order):
-            fresh = write.kind in ("random", "constant") and write.elements >= tensor.elements
+            fresh = write.kind in ("random", "constant") or write.operation in _RANGES
             if write.operation in _ACCUMULATING:
                 applied.setdefault((_line(write.site), write.operation), []).append(write)
-            elif write.replaces and fresh:
+            elif fresh and write.replaces and write.elements >= tensor.elements:
                 applied.clear()
         for same in applied.values():
             if len(same) > 1 and _apart(same, tensor):

@@ -92,7 +92,7 @@ class Positions:
         if found is None:
             filename = code.co_filename
             file = filename if filename.startswith("<") else os.path.abspath(filename)
-            found = Site(file, position(instruction)[0], code.co_name, package(filename))
+            found = Site(file, position(instruction)[0], code.co_qualname, package(filename))
             self._sites[key] = found
             self._codes.append(code)
         return found
@@ -118,7 +118,7 @@ def here(frame: FrameType | None) -> Site | None:
             return Site(
                 file if file.startswith("<") else os.path.abspath(file),
                 frame.f_lineno,
-                code.co_name,
+                code.co_qualname,
                 package(file),
             )
         frame = frame.f_back

@@ -23,4 +23,8 @@ def said(write: Write) -> str:
 def way(write: Write) -> tuple[Location, ...]:
     """The lines through which a write was reached, innermost first."""
     own = [site for site in write.callers if site.package == write.site.package]
-    return tuple(Location(site, f"calls {write.site.function}") for site in own[:_CALLERS])
+    return tuple(Location(site, f"calls {_name(write.site)}") for site in own[:_CALLERS])
+
+
+def _name(site: Site) -> str:
+    return site.function.replace("<locals>.", "")

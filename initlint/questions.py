@@ -1,0 +1,317 @@
+"""Listens to what initialisers ask about modules and names while the model is built.
+
+`isinstance(m, nn.Conv1d)`, `name == "c_proj.weight"`, `hasattr(m, "scale_init")`: what such a test was asked
+of is noted as the line runs, so that one which nothing ever passed can be told from one that was not reached.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import fnmatch
+import re
+import sys
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import CodeType, FrameType
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from initlint.sites import outside
+from initlint.source import syntax
+
+Kind = Literal["name", "class", "attribute"]
+
+_ASKING = frozenset(
+    {"isinstance", "hasattr", "getattr", "type", "__class__", "endswith", "startswith", "named_parameters"}
+    | {"named_modules", "named_children", "modules", "children"}
+)
+_COMPREHENSIONS = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"})
+_LIMIT = 4096  # objects remembered for one test
+_STRINGS = frozenset(name for name in dir(str) if not name.startswith("_"))
+_PURE: dict[str, Any] = {"re": re, "fnmatch": fnmatch, "any": any, "all": all, "len": len}
+
+
+@dataclass(eq=False, slots=True)
+class Question:
+    """One test of one variable, and what it was asked of."""
+
+    code: CodeType
+    node: ast.expr
+    kind: Kind
+    variable: str
+    literals: tuple[str, ...]  # strings looked for, attribute names, or names of classes
+    formula: CodeType
+    branch: bool  # decides over statements that may write
+    passed: int = 0
+    classes: tuple[type, ...] = ()
+    failed: dict[object, Any] = field(default_factory=dict)  # strings, and weak references by id
+
+    def ask(self, frame: FrameType) -> None:
+        """Note what the variable holds in this frame, and whether it passes."""
+        value = frame.f_locals.get(self.variable)
+        if not isinstance(value, str if self.kind == "name" else (str, nn.Module, torch.Tensor)):
+            return
+        try:
+            passes = self.holds(value, frame)
+        except Exception:  # the line itself will tell
+            return
+        if passes:
+            self.passed += 1
+        elif len(self.failed) < _LIMIT:
+            if isinstance(value, str):
+                self.failed[value] = value
+            else:
+                self.failed[id(value)] = weakref.ref(value)
+
+    def holds(self, value: object, frame: FrameType | None = None) -> bool:
+        """The test's outcome for a value."""
+        names = dict(_PURE) if frame is None else {**frame.f_globals, **frame.f_locals}
+        names[self.variable] = value
+        names.setdefault("__builtins__", builtins)
+        if self.kind == "class" and not self.classes:
+            self.classes = _classes(self.node, names)
+        return bool(eval(self.formula, names))
+
+    def objects(self) -> dict[int, object]:
+        """Modules and tensors that did not pass and are still there, by id."""
+        return {
+            id(value): value
+            for ref in self.failed.values()
+            if not isinstance(ref, str) and (value := ref()) is not None
+        }
+
+    def strings(self) -> tuple[str, ...]:
+        """Strings that did not pass."""
+        return tuple(value for value in self.failed.values() if isinstance(value, str))
+
+
+@dataclass(slots=True)
+class _Plan:
+    """The tests of one function, by the line at which they run."""
+
+    lines: dict[int, list[Question]]
+
+    def local(self, frame: FrameType, event: str, _: Any) -> Any:
+        if event == "line":
+            for question in self.lines.get(frame.f_lineno, ()):
+                question.ask(frame)
+        elif event == "return" and frame.f_code.co_name.startswith("<"):
+            for questions in self.lines.values():  # the last turn of a comprehension
+                for question in questions:
+                    question.ask(frame)
+        return self.local
+
+
+class Questions:
+    """Context manager: hears all that initialisers outside torch ask in this thread."""
+
+    def __init__(self) -> None:
+        self.asked: list[Question] = []
+        self._plans: dict[CodeType, _Plan | None] = {}
+        self._initialisers: set[CodeType] = set()
+        self._listening = False
+
+    def __enter__(self) -> Questions:
+        self._listening = sys.gettrace() is None  # else a debugger is at work
+        if self._listening:
+            sys.settrace(self._called)
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        if self._listening:
+            sys.settrace(None)
+
+    def _called(self, frame: FrameType, event: str, _: Any) -> Any:
+        code = frame.f_code
+        try:
+            plan = self._plans[code]
+        except KeyError:
+            plan = self._plan(code, frame)
+        return None if plan is None else plan.local
+
+    def _plan(self, code: CodeType, frame: FrameType) -> _Plan | None:
+        self._plans[code] = None
+        if not outside(code.co_filename) or code.co_name.startswith("<"):
+            return None
+        caller = frame.f_back.f_code if frame.f_back is not None else None
+        initialises = _initialises(code)
+        if initialises:
+            self._initialisers.add(code)
+        asks = any(name in _ASKING for part in _nested(code) for name in part.co_names)
+        if not (asks and initialises) and caller not in self._initialisers:
+            return None
+        tree = syntax(code)
+        questions = list(_questions(code, tree, predicate=not initialises)) if tree is not None else []
+        self.asked += questions
+        lines: dict[int, list[Question]] = {}
+        for question in questions:
+            lines.setdefault(question.node.lineno, []).append(question)
+        plan = _Plan(lines) if lines else None
+        for part in _nested(code):
+            self._plans[part] = plan
+        return plan
+
+
+def _nested(code: CodeType) -> Iterator[CodeType]:
+    """The code of a function and of the comprehensions in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType) and constant.co_name in _COMPREHENSIONS:
+            yield from _nested(constant)
+
+
+def _initialises(code: CodeType) -> bool:
+    """It may write values, or call what does: nn.init.zeros_(…), p.data = …, init_layer(m)."""
+    names = {name for part in _nested(code) for name in part.co_names}
+    return any(
+        (name.endswith("_") and not name.startswith("_")) or ("init" in name and not name.startswith("__"))
+        for name in (*names, code.co_name)
+    ) or bool(names & {"data", "reset_parameters"})
+
+
+# ---------------------------------------------------------------- tests in a function
+
+
+def _questions(code: CodeType, tree: ast.AST, *, predicate: bool) -> Iterator[Question]:
+    strings = _class_names(tree)
+    for node, branch in _conditions(tree, predicate):
+        for part in _parts(node):
+            found = _understood(part, strings)
+            if found is not None:
+                kind, variable, literals = found
+                formula = compile(ast.Expression(part), code.co_filename, "eval")
+                yield Question(code, part, kind, variable, literals, formula, branch)
+
+
+def _conditions(tree: ast.AST, predicate: bool) -> Iterator[tuple[ast.expr, bool]]:
+    """Expressions that decide what is written, or (in a predicate) what is returned."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If):
+            writes = any(map(_may_write, (child for s in node.body for child in ast.walk(s))))
+            if writes or predicate:
+                yield node.test, writes
+        elif isinstance(node, ast.comprehension):
+            for test in node.ifs:
+                yield test, True
+        elif isinstance(node, ast.Return) and predicate and node.value is not None:
+            yield node.value, True
+
+
+def _may_write(node: ast.AST) -> bool:
+    if isinstance(node, ast.Call):
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        return (name.endswith("_") and not name.startswith("_")) or "init" in name or "reset" in name
+    if isinstance(node, (ast.Assign, ast.AugAssign)):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        return any(
+            isinstance(part, ast.Attribute) and part.attr == "data" for t in targets for part in ast.walk(t)
+        )
+    return False
+
+
+def _parts(test: ast.expr) -> Iterator[ast.expr]:
+    """The single tests that an expression is made of; what is negated is left out."""
+    if isinstance(test, ast.BoolOp):
+        for value in test.values:
+            yield from _parts(value)
+    elif not (isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not)):
+        yield test
+
+
+def _class_names(tree: ast.AST) -> frozenset[str]:
+    """Variables that hold the name of a class: classname = m.__class__.__name__."""
+    return frozenset(
+        target.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Attribute)
+        if node.value.attr == "__name__"
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    )
+
+
+def _understood(test: ast.expr, class_names: frozenset[str]) -> tuple[Kind, str, tuple[str, ...]] | None:
+    """What a test asks: kind, variable, and the strings or names looked for."""
+    match test:
+        case ast.Call(func=ast.Name(id="isinstance"), args=[ast.Name(id=variable), classes]):
+            return "class", variable, tuple(_spelled(classes))
+        case ast.Call(
+            func=ast.Name(id="hasattr" | "getattr"),
+            args=[ast.Name(id=variable), ast.Constant(value=str(name)), *_],
+        ):
+            return "attribute", variable, (name,)
+        case (
+            ast.Compare(
+                left=ast.Call(func=ast.Name(id="type"), args=[ast.Name(id=variable)]),
+                ops=[ast.Eq() | ast.Is() | ast.In()],
+                comparators=[classes],
+            )
+            | ast.Compare(
+                left=ast.Attribute(value=ast.Name(id=variable), attr="__class__"),
+                ops=[ast.Eq() | ast.Is() | ast.In()],
+                comparators=[classes],
+            )
+        ):
+            return "class", variable, tuple(_spelled(classes))
+    literals = tuple(
+        node.value
+        for node in ast.walk(test)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    negative = any(isinstance(op, (ast.NotEq, ast.NotIn, ast.IsNot)) for op in _operators(test))
+    if not literals or (negative and not _found(test)):
+        return None
+    free = {node.id for node in ast.walk(test) if isinstance(node, ast.Name)}
+    bound = {
+        node.target.id
+        for node in ast.walk(test)
+        if isinstance(node, ast.comprehension) and isinstance(node.target, ast.Name)
+    }
+    variables = free - bound - _PURE.keys() - vars(builtins).keys()
+    attributes = {node.attr for node in ast.walk(test) if isinstance(node, ast.Attribute)}
+    if len(variables) != 1:
+        return None
+    (variable,) = variables
+    if attributes - {"__name__"} <= {"__class__"} and attributes:
+        return "class", variable, literals
+    if not attributes <= _STRINGS | {"match", "search", "fullmatch", "fnmatch"}:
+        return None
+    return ("class" if variable in class_names else "name"), variable, literals
+
+
+def _operators(test: ast.expr) -> Iterator[ast.cmpop]:
+    for node in ast.walk(test):
+        if isinstance(node, ast.Compare):
+            yield from node.ops
+
+
+def _found(test: ast.expr) -> bool:
+    """text.find("Conv") != -1."""
+    return isinstance(test, ast.Compare) and any(
+        isinstance(node, ast.Attribute) and node.attr in ("find", "rfind", "index")
+        for node in ast.walk(test.left)
+    )
+
+
+def _spelled(classes: ast.expr) -> Iterator[str]:
+    for node in classes.elts if isinstance(classes, (ast.Tuple, ast.List, ast.Set)) else [classes]:
+        yield node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", ast.unparse(node))
+
+
+def _classes(test: ast.expr, names: dict[str, Any]) -> tuple[type, ...]:
+    """The classes that a test names."""
+    expression: ast.expr | None = None
+    match test:
+        case ast.Call(args=[_, classes]):
+            expression = classes
+        case ast.Compare(comparators=[classes]):
+            expression = classes
+    if expression is None or isinstance(expression, ast.Constant):
+        return ()
+    value = eval(compile(ast.Expression(expression), "<test>", "eval"), names)
+    found = value if isinstance(value, (tuple, list, set)) else (value,)
+    return tuple(cls for cls in found if isinstance(cls, type))

@@ -1,0 +1,245 @@
+"""IL304 partial-init."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from initlint import Evidence, Example, Finding, Location, Rule
+from initlint.coverage import gaps, twins, uncalled
+from initlint.finding import Site
+from initlint.story import at, said, way
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def suffix_compared_with_full_names() -> nn.Module:
+    from torch import nn
+
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.proj = nn.Linear(8, 16), nn.Linear(16, 8)
+
+    model = nn.Sequential(Residual(), Residual())
+
+    def init_weights() -> None:
+        for name, parameter in model.named_parameters():
+            if name == "proj.weight":
+                nn.init.normal_(parameter, std=0.01)
+
+    init_weights()
+    return model
+
+
+def transposed_convolutions_missed() -> nn.Module:
+    from torch import nn
+
+    def init_weights(module: nn.Module) -> None:
+        if isinstance(module, nn.Conv1d):
+            nn.init.normal_(module.weight, std=0.01)
+
+    return nn.Sequential(nn.ConvTranspose1d(4, 8, 3), nn.ReLU(), nn.ConvTranspose1d(8, 4, 3)).apply(
+        init_weights
+    )
+
+
+def parameter_handed_to_a_test_for_modules() -> nn.Module:
+    from torch import nn
+
+    def init_weights(module: object) -> None:
+        if isinstance(module, nn.Linear):
+            nn.init.orthogonal_(module.get_parameter("weight"))
+
+    model = nn.Linear(4, 8)
+    init_weights(model.weight)
+    return model
+
+
+def flag_misspelled() -> nn.Module:
+    from torch import nn
+
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.zero_init_residual = True
+            self.proj = nn.Linear(8, 8)
+
+    def init_weights(module: nn.Module) -> None:
+        if hasattr(module, "zero_init_residuals"):
+            nn.init.zeros_(module.get_submodule("proj").get_parameter("weight"))
+
+    return nn.Sequential(Residual(), Residual()).apply(init_weights)
+
+
+def deeper_recurrent_layer_missed() -> nn.Module:
+    from torch import nn
+
+    model = nn.LSTM(4, 8, num_layers=2)
+    nn.init.orthogonal_(model.get_parameter("weight_hh_l0"))
+    return model
+
+
+def layer_made_after_the_initialiser_ran() -> nn.Module:
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc1, self.fc2 = nn.Linear(4, 8), nn.Linear(8, 8)
+            self.apply(self.draw)
+            self.fc3 = nn.Linear(8, 8)
+
+        def draw(self, module: nn.Module) -> None:
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+
+    return Net()
+
+
+def initialiser_never_called() -> nn.Module:
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc1, self.fc2 = nn.Linear(4, 8), nn.Linear(8, 8)
+
+        def _init_weights(self) -> None:
+            nn.init.normal_(self.fc1.weight, std=0.02)
+            nn.init.normal_(self.fc2.weight, std=0.02)
+
+    return Net()
+
+
+def helper_knows_more_layers_than_there_are() -> nn.Module:
+    from torch import nn
+
+    def init_weights(module: nn.Module) -> None:
+        if isinstance(module, (nn.Conv1d, nn.Conv2d)):
+            nn.init.kaiming_normal_(module.weight)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.02)
+
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8)).apply(init_weights)
+
+
+def special_name_absent() -> nn.Module:
+    from torch import nn
+
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8))
+
+    def init_weights() -> None:
+        for name, parameter in model.named_parameters():
+            if name.endswith("c_proj.weight"):
+                nn.init.normal_(parameter, std=0.01)
+            elif name.endswith("weight"):
+                nn.init.normal_(parameter, std=0.02)
+
+    init_weights()
+    return model
+
+
+def last_layer_zeroed() -> nn.Module:
+    from torch import nn
+
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 8))
+    nn.init.zeros_(model.get_parameter("4.weight"))
+    return model
+
+
+class PartialInit(Rule):
+    """An initialiser that missed members it was meant for.
+
+    A test of a name, a class or an attribute that is never true, a layer made after the initialiser ran,
+    a second recurrent layer or direction: the missed members silently keep PyTorch's defaults, and the
+    scheme that the code describes is not the one that the model starts from.
+
+    Widen the test, run the initialiser last, or call it for the other members as well.
+    """
+
+    code = "IL304"
+    name = "partial-init"
+    severity = "warning"
+    needs = frozenset({"provenance"})
+    explained_by = {"uninitialized-memory": "same"}
+    examples = (
+        Example(suffix_compared_with_full_names, finds=("0.proj.weight", "1.proj.weight")),
+        Example(transposed_convolutions_missed, finds=("0", "2")),
+        Example(parameter_handed_to_a_test_for_modules, finds=("weight",)),
+        Example(flag_misspelled, finds=("0", "1")),
+        Example(deeper_recurrent_layer_missed, finds=("weight_hh_l1",)),
+        Example(layer_made_after_the_initialiser_ran, finds=("fc3.weight",)),
+        Example(initialiser_never_called, finds=("fc1.weight", "fc2.weight")),
+        Example(helper_knows_more_layers_than_there_are),
+        Example(special_name_absent),
+        Example(last_layer_zeroed),
+    )
+
+    _reasons = {
+        "recurrent": "a layer or direction of the same recurrent module",
+        "index": "a member of the same list",
+        "later": "a layer that the same function makes afterwards",
+    }
+
+    def check(self, model: Evidence) -> Iterator[Finding]:
+        yield from self._tests(model)
+        yield from self._gaps(model)
+        for module, drawn in uncalled(model):
+            yield self.finding(
+                drawn[0],
+                f"{module.class_name} defines an initialiser that nothing called: "
+                f"{len(drawn)} weights keep PyTorch's defaults",
+                measured={"calls": 0},
+                expected={"calls": 1},
+                help="call it at the end of the constructor, or remove it",
+                severity=None if module.package is None else "note",
+                site=module.reset_site,
+                related=[tensor.name for tensor in drawn[1:]],
+                locations=[Location(module.construction, "made here")] if module.construction else (),
+            )
+
+    def _tests(self, model: Evidence) -> Iterator[Finding]:
+        for test in model.member_tests:
+            yield self.finding(
+                test.near[0],
+                f"`{test.text}` is {'not' if test.passed else 'never'} true for it: {test.detail}",
+                measured={"passed": test.passed},
+                expected={"passed": test.passed + len(test.near)},
+                help="widen the test to what the model has",
+                severity="note" if test.passed else None,
+                site=test.site,
+                related=test.near[1:],
+            )
+
+    def _gaps(self, model: Evidence) -> Iterator[Finding]:
+        for gap in gaps(model):
+            yield self.finding(
+                gap.missed[0],
+                f"keeps PyTorch's default, while {said(gap.write)} wrote {gap.reached[0].name}, "
+                f"{self._reasons[gap.kind]}",
+                measured={"initialised": len(gap.reached)},
+                expected={"initialised": len(gap.reached) + len(gap.missed)},
+                help="let the initialiser run over all of them, after the last one is made",
+                site=gap.write.site,
+                related=[tensor.name for tensor in gap.missed[1:]],
+                locations=[*way(gap.write), *_made(gap.missed[0].provenance.construction)],
+            )
+        for pair in twins(model):
+            yield self.finding(
+                pair.other,
+                f"keeps PyTorch's defaults, while {said(pair.write)} initialised {pair.initialised.path}, "
+                f"another {pair.other.class_name} beside it",
+                measured={"initialised": 1},
+                expected={"initialised": 2},
+                help=f"initialise {pair.other.path} like {pair.initialised.path} at {at(pair.write.site)}",
+                severity="note",
+                site=pair.write.site,
+                locations=way(pair.write),
+            )
+
+
+def _made(site: Site | None) -> Iterator[Location]:
+    if site is not None:
+        yield Location(site, "the missed layer is made here")
