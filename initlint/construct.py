@@ -101,7 +101,7 @@ def _read(
     reading = Reading(recorder, positions, filled)
     modules = tuple(model.named_modules(remove_duplicate=False))
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
-    seen = Build(model, modules, tensors, recorder, positions, reading.codes())
+    seen = Build(model, modules, tensors, recorder, positions, questions.ran)
     records = module_records(seen)
     found = hidden(model)
     lines = {path: record.construction for record in records for path in record.paths}
@@ -114,7 +114,7 @@ def _read(
         provenance=provenance,
         modules=records,
         lost_writes=lost_writes(reading, modules, tensors, strays, tied) if recorded else (),
-        member_tests=member_tests(questions.asked, modules, tensors, provenance),
+        member_tests=member_tests(questions.asked, modules, tensors, provenance, positions),
         unregistered=unregistered(seen, found, reading.strays(strays)),
         ties=tied,
         build_site=_definition(build),

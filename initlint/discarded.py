@@ -13,6 +13,10 @@ from initlint.dataflow import reached, replaces
 from initlint.evidence import LostWrite, Tie
 from initlint.provenance import Reading
 from initlint.recorder import Event, Module, Storage
+from initlint.source import keeps
+
+#: Operations that leave their operand as it was, unlike the one whose name ends in an underscore.
+_RESULTS = frozenset({"mul", "div", "add", "sub", "neg", "fill", "zero", "clamp", "normal", "uniform"})
 
 
 def lost_writes(
@@ -27,9 +31,8 @@ def lost_writes(
     What the constructors of torch.nn write never counts, nor does what tying replaced.
     """
     recorder = reading.recorder
-    if not recorder.writes:
-        return ()
-    held = [s for t in (*tensors.values(), *strays) if (s := recorder.storage(t)) is not None]
+    held = [s for t in tensors.values() if (s := recorder.storage(t)) is not None]
+    held += [s for t in strays if (s := recorder.storage(t)) and not _parametrises(s[0])]
     alive = reached([*((storage, len(storage)) for storage in held), *recorder.reads])
     search = _Search(
         reading,
@@ -37,12 +40,17 @@ def lost_writes(
         {id(module): path for path, module in modules},
         frozenset(name for tie in ties for name in tie.names),
     )
-    found: dict[tuple[int, object], LostWrite] = {}
+    found: dict[tuple[object, object], LostWrite] = {}
     for storage, index in recorder.writes:
         if alive.get(id(storage), 0) <= index and _initialises(storage[index]):
             lost = search.lost(storage, index)
             if lost is not None:
                 found[id(storage), storage[index].lines] = lost  # one call, one report
+    for storage in tuple(recorder.storages.values()):
+        if storage and not alive.get(id(storage)) and _let_go(storage[-1]):
+            lost = search.unused(storage)
+            if lost is not None:
+                found[lost.subject, storage[-1].lines] = lost
     return tuple(found.values())
 
 
@@ -76,6 +84,17 @@ class _Search:
         name = f"{subject}.{local}".lstrip(".")
         return LostWrite(self.reading.write(storage, index), "temporary", name, detail)
 
+    def unused(self, storage: Storage) -> LostWrite | None:
+        """A result computed from a parameter, of its size, that the line let go."""
+        source = _parameter_behind(storage)
+        if source is None or source.numel != storage[-1].numel:
+            return None
+        owner, local = source.slots[-1]
+        name = f"{self._path(owner)}.{local}".lstrip(".")
+        detail = "the result was put nowhere in it"
+        write = self.reading.write(storage, len(storage) - 1)
+        return LostWrite(write, "unused", name, detail) if name in self.tensors else None
+
     def _replaced(self, storage: Storage, index: int) -> LostWrite | None:
         """The written parameter gave its place to one that kept the values of its constructor."""
         owner, local = storage.slots[-1]
@@ -87,13 +106,34 @@ class _Search:
         if any(not event.default and not event.operator.empty for event in current):
             return None
         write = self.reading.write(storage, index)
-        old, new = storage[0].lines, current[0].lines
-        if old and new and old[0][0] is not new[0][0]:
+        if not self._same_function(owner, storage, current):
             return None  # another function gave the layer's place to a new one, as for a new task
         record = self.reading.recorder.registered(now)
         if record is not None and any(record is owner for owner, _ in storage.slots):
             return LostWrite(write, "detached", name, "the parameter was given other memory afterwards")
         return LostWrite(write, "replaced", name, "another parameter took its place and was not initialised")
+
+    def _same_function(self, owner: Module, old: Storage, new: Storage) -> bool:
+        """One function put both the written parameter and its successor, or what holds them, in place."""
+        record, name = owner, ""
+        seen: set[int] = set()
+        while id(record) not in seen:
+            seen.add(id(record))
+            module = record.reference()
+            if module is not None and id(module) in self.paths:
+                break
+            if not record.parents:
+                return False
+            before = record
+            record, name = record.parents[-1]
+        if record is owner:
+            return bool(old[0].lines and new[0].lines) and old[0].lines[0][0] is new[0].lines[0][0]
+        module = record.reference()
+        successor = module._modules.get(name) if module is not None else None
+        after = self.reading.recorder.modules.get(id(successor))
+        if after is None or before.registered is None or after.registered is None:
+            return False
+        return before.registered[0] is after.registered[0]
 
     def _path(self, record: Module) -> str:
         """Where a module is in the model, or was: the place it was last registered at."""
@@ -130,3 +170,10 @@ def _parametrises(event: Event) -> bool:
     """The event computed a parametrised weight."""
     files = (event.inner[0].co_filename, event.called.co_filename if event.called is not None else "")
     return any("parametriz" in file or "weight_norm" in file or "spectral_norm" in file for file in files)
+
+
+def _let_go(event: Event) -> bool:
+    """The user's line computed something and kept it nowhere, or under the name of a loop variable alone."""
+    if not event.lines or event.called is not None or event.operator.name not in _RESULTS:
+        return False
+    return not keeps(event.lines[0])

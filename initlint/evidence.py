@@ -35,6 +35,7 @@ class Write:
     default: bool = False  # made by the constructor of the torch.nn module that owns the tensor
     pretrained: bool = False  # copied from loaded values (load_state_dict, torch.load, from_pretrained)
     replaces: bool = True  # keeps nothing of what the elements held before
+    own: bool = False  # computed from what the tensor itself held before
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +93,23 @@ class LostWrite:
     """An explicit initialisation that changed nothing in the final model."""
 
     write: Write
-    reason: Literal["temporary", "parametrized", "replaced", "detached", "wrong-object"]
+    reason: Literal["temporary", "parametrized", "replaced", "detached", "unused"]
     subject: str  # the parameter or module it was meant for, as far as known; else ""
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class MemberTest:
-    """A test in an initialiser that members of the model did not pass though it was meant for them."""
+    """A test of names, classes or attributes in an initialiser, and which members it was asked of."""
 
     site: Site
     text: str  # the test as written: name == "c_proj.weight"
-    kind: Literal["name", "class", "attribute"]
+    kind: Literal["name", "class", "attribute", "object"]
     passed: int  # how often it was true
-    near: tuple[str, ...]  # parameters or modules that it missed
-    detail: str  # what they are: "ConvTranspose1d, not Conv1d"
+    near: tuple[str, ...]  # parameters or modules that did not pass though it was meant for them
+    detail: str = ""  # what those are: "ConvTranspose1d, not Conv1d"
+    matched: tuple[str, ...] = ()  # kind "name": members whose names passed
+    caller: Site | None = None  # kind "object": the line that handed a parameter in
 
 
 @dataclass(frozen=True, slots=True)

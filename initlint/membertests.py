@@ -19,7 +19,7 @@ from torch import nn
 from initlint.evidence import MemberTest, Provenance
 from initlint.finding import Site
 from initlint.questions import Question
-from initlint.sites import package
+from initlint.sites import Positions, package
 
 _ALIKE = 0.85  # of difflib, for two spellings of one attribute
 _SHORTEST = 3  # letters below which parts of names coincide by chance
@@ -32,13 +32,14 @@ def member_tests(
     modules: Sequence[tuple[str, nn.Module]],
     tensors: Mapping[str, torch.Tensor],
     provenance: Mapping[str, Provenance],
+    positions: Positions,
 ) -> tuple[MemberTest, ...]:
     """Of all tests that were asked, those that missed members of the model."""
     asked = tuple(questions)
     view = _Model(dict(modules), tensors, provenance)
     found: dict[tuple[object, ...], MemberTest] = {}
     for question in asked:
-        if not question.branch or not question.failed:
+        if not question.branch:
             continue
         match question.kind:
             case "name":
@@ -47,11 +48,14 @@ def member_tests(
                 near, detail = _relatives(question, view)
             case "attribute":
                 near, detail = _attributes(question, view)
-        if near:
+        matched = tuple(dict.fromkeys(m for name in sorted(question.matched) for m in view.members(name)))
+        if near or matched:
             code = question.code
-            site = Site(code.co_filename, question.node.lineno, code.co_name, package(code.co_filename))
+            site = Site(code.co_filename, question.node.lineno, code.co_qualname, package(code.co_filename))
             text = ast.unparse(question.node)
-            found[site, text] = MemberTest(site, text, question.kind, question.passed, near, detail)
+            found[site, text] = MemberTest(site, text, question.kind, question.passed, near, detail, matched)
+        for test in _handed(question, view, positions):
+            found[test.caller, test.near] = test
     return tuple(found.values())
 
 
@@ -63,8 +67,11 @@ class _Model:
 
     def members(self, name: str) -> Iterator[str]:
         """Parameters and modules with this name, at the root or below."""
+        if name in self.tensors or name in self.modules:
+            yield name
+            return
         for known in (*self.tensors, *self.modules):
-            if known == name or known.endswith("." + name):
+            if known.endswith("." + name):
                 yield known
 
     def untouched(self, path: str) -> bool:
@@ -153,9 +160,6 @@ def _relatives(question: Question, view: _Model) -> tuple[tuple[str, ...], str]:
     """Modules of a kindred class, or inside what was asked about, that nothing initialised."""
     objects = question.objects()
     missed: dict[str, str] = {}
-    for name, tensor in view.tensors.items():
-        if id(tensor) in objects and tensor.dim() > 1 and not view.provenance[name].explicit:
-            missed[name] = f"a {type(tensor).__name__} was handed in, not a module"
     for path, module in view.paths(objects):
         if _kindred(type(module), question) and view.untouched(path):
             missed[path] = f"{type(module).__name__}, not {' or '.join(question.literals)}"
@@ -171,6 +175,18 @@ def _relatives(question: Question, view: _Model) -> tuple[tuple[str, ...], str]:
         if name in strings and _kindred(type(module), question) and view.untouched(path):
             missed[path] = f"{type(module).__name__}, spelled otherwise"
     return tuple(missed), next(iter(missed.values()), "")
+
+
+def _handed(question: Question, view: _Model, positions: Positions) -> Iterator[MemberTest]:
+    """Parameters that a helper was handed although it tests for modules, and that nothing wrote."""
+    objects = question.objects() if question.kind == "class" and question.callers else {}
+    for name, tensor in view.tensors.items():
+        if id(tensor) in objects and tensor.dim() > 1 and not view.provenance[name].explicit:
+            code, text = question.code, ast.unparse(question.node)
+            site = Site(code.co_filename, question.node.lineno, code.co_qualname, package(code.co_filename))
+            detail = f"{code.co_name} was handed a {type(tensor).__name__} where it tests for a module"
+            caller = positions.site(question.callers[id(tensor)])
+            yield MemberTest(site, text, "object", question.passed, (name,), detail, (), caller)
 
 
 def _above(path: str) -> Iterator[str]:

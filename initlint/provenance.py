@@ -40,12 +40,6 @@ class Reading:
         self.dataflow = Dataflow()
         self.final: dict[int, str] = {}  # names of the final tensors by the id of their storage
 
-    def codes(self) -> frozenset[int]:
-        """Ids of all code objects outside torch that stood in the stack of an operation."""
-        return frozenset(
-            id(code) for storage in self.recorder.everything() for event in storage for code, _ in event.lines
-        )
-
     def known(self, tensor: torch.Tensor) -> bool:
         """Something that happened to the tensor's memory was seen."""
         return bool(self.recorder.storage(tensor))
@@ -197,11 +191,23 @@ class Reading:
             default=event.default,
             pretrained=bool(event.inputs) and _loaded(event),
             replaces=event.operator.replaces,
+            own=not event.operator.replaces or _own(storage, event),
         )
 
     def site(self, instruction: Instruction) -> Site:
         """The line of an instruction."""
         return self.positions.site(instruction)
+
+
+def _own(storage: Storage, event: Event) -> bool:
+    """What was copied in had been computed from the tensor itself."""
+    queue = [source for source, _ in event.inputs if source is not storage]
+    for source in queue[:_ORIGINS]:
+        inputs = [before for past in source for before, _ in past.inputs]
+        if any(before is storage for before in inputs):
+            return True
+        queue.extend(inputs)
+    return False
 
 
 def _loaded(event: Event) -> bool:

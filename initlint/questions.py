@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from initlint.sites import outside
+from initlint.sites import Instruction, outside
 from initlint.source import syntax
 
 Kind = Literal["name", "class", "attribute"]
@@ -50,6 +50,9 @@ class Question:
     classes: tuple[type, ...] = ()
     failed: dict[object, Any] = field(default_factory=dict)  # strings, and weak references by id
 
+    matched: set[str] = field(default_factory=set)  # names that passed
+    callers: dict[int, Instruction] = field(default_factory=dict)  # lines that handed tensors in, by id
+
     def ask(self, frame: FrameType) -> None:
         """Note what the variable holds in this frame, and whether it passes."""
         value = frame.f_locals.get(self.variable)
@@ -61,11 +64,15 @@ class Question:
             return
         if passes:
             self.passed += 1
+            if isinstance(value, str) and len(self.matched) < _LIMIT:
+                self.matched.add(value)
         elif len(self.failed) < _LIMIT:
             if isinstance(value, str):
                 self.failed[value] = value
             else:
                 self.failed[id(value)] = weakref.ref(value)
+                if isinstance(value, torch.Tensor) and frame.f_back is not None:
+                    self.callers[id(value)] = (frame.f_back.f_code, frame.f_back.f_lasti)
 
     def holds(self, value: object, frame: FrameType | None = None) -> bool:
         """The test's outcome for a value."""
@@ -124,6 +131,10 @@ class Questions:
     def __exit__(self, *details: object) -> None:
         if self._listening:
             sys.settrace(None)
+
+    def ran(self, code: CodeType) -> bool:
+        """A function was called; taken for granted where nobody listened."""
+        return code in self._plans or not self._listening
 
     def _called(self, frame: FrameType, event: str, _: Any) -> Any:
         code = frame.f_code

@@ -22,7 +22,9 @@ _ACCUMULATING = frozenset(
     for spelled in (f"Tensor.{name}_", f"torch.{name}")
 )
 
-_RANGES = frozenset({"torch.arange", "torch.linspace", "torch.logspace", "torch.eye", "torch.tensor"})
+#: How values that were drawn or computed elsewhere come into a parameter.
+_HANDED = frozenset({"Tensor.copy_", "Tensor.clone", "torch.randn", "torch.from_numpy", "torch.tensor"})
+_RANGES = frozenset({"torch.arange", "torch.linspace", "torch.logspace", "torch.tensor"})
 
 Line = tuple[str, int]
 
@@ -37,6 +39,10 @@ class Reach:
 
     names: Mapping[Line, tuple[str, ...]]
     families: Mapping[Line, frozenset[str]]
+
+    def layers(self, site: Site) -> int:
+        """Layers, repeated ones counted once, that were written through a line."""
+        return len({family.rpartition(".")[0] for family in self.families.get(_line(site), ())})
 
     def through(self, site: Site) -> int:
         """Families of parameters that were written through a line."""
@@ -82,18 +88,31 @@ class Overwriting(NamedTuple):
     special: Write
     blanket: Write
     written: tuple[str, ...]  # all that the blanket line wrote
+    sure: bool  # not one draw for another, of which both may be sound
 
 
 def overwritings(model: Evidence) -> Iterator[Overwriting]:
     """Values of another kind that were written on purpose and then replaced by a line that writes many."""
     lines = reach(model)
     for tensor in model.tensors:
-        writes = tensor.provenance.explicit
+        writes = (*_given(tensor, model), *tensor.provenance.explicit)
         for i, special in enumerate(writes):
             later = next((w for w in writes[i + 1 :] if w.replaces and w.elements >= tensor.elements), None)
             if later is not None and not _loads(later) and _lost(special, later, tensor, lines, model):
-                yield Overwriting(tensor, special, later, lines.names[_line(later.site)])
+                doubtful = special.kind == later.kind == "random" and not _loads(special)
+                unsure = doubtful and special.operation not in _HANDED
+                yield Overwriting(tensor, special, later, lines.names[_line(later.site)], not unsure)
                 break
+
+
+def _given(tensor: Tensor, model: Evidence) -> tuple[Write, ...]:
+    """The values that a layer of torch was handed instead of drawing its own."""
+    owner, writes = model.modules_by_path.get(tensor.owner), tensor.provenance.writes
+    if owner is None or owner.package != "torch" or not writes or len(tensor.shape) < 2:
+        return ()
+    first = writes[0]
+    handed = not first.default and first.operation.startswith(("torch.", "Tensor.clone"))
+    return (first,) if handed and first.kind != "constant" else ()
 
 
 def _loads(write: Write) -> bool:
@@ -126,6 +145,8 @@ def _differ(first: Write, second: Write, *, vector: bool) -> bool:
         case "constant", "random":
             before = constant(first)
             return before != second.arguments.get("mean") if before else not vector
+        case "random", "random" if first.operation in _HANDED:
+            return True
         case "random", "random":
             one, other = spread(first), spread(second)
             return one is not None and other is not None and not 1 / 5 < one / other < 5
@@ -177,7 +198,7 @@ def slips(model: Evidence) -> Iterator[Slip]:
             place = parting(one, two)
             if place is None or place[0].line == place[1].line or one.operation != two.operation:
                 continue
-            if any(lines.through(site) != 1 for site in place):
+            if any(lines.layers(site) != 1 for site in place):
                 continue
             sibling = next(_siblings(model, tensor), None)
             if sibling is not None:
@@ -214,7 +235,7 @@ def repetitions(model: Evidence) -> Iterator[Repetition]:
         events = (*tensor.provenance.origins, *tensor.provenance.writes)
         for write in sorted(events, key=lambda event: event.order):
             fresh = write.kind in ("random", "constant") or write.operation in _RANGES
-            if write.operation in _ACCUMULATING:
+            if write.operation in _ACCUMULATING or (write.own and write.replaces):
                 applied.setdefault((_line(write.site), write.operation), []).append(write)
             elif fresh and write.replaces and write.elements >= tensor.elements:
                 applied.clear()

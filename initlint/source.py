@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dis
 import functools
 import inspect
 import linecache
@@ -11,7 +12,7 @@ from types import CodeType, FunctionType
 from typing import Any, TypeGuard
 
 from initlint.finding import Site
-from initlint.sites import outside, package
+from initlint.sites import Instruction, outside, package, position
 
 _CONTAINERS = (
     ast.List,
@@ -43,6 +44,34 @@ def syntax(code: CodeType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
         return None
     ast.increment_lineno(tree, code.co_firstlineno - 1)
     return next((n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))), None)
+
+
+@functools.lru_cache(maxsize=4096)
+def keeps(instruction: Instruction) -> bool:
+    """What an instruction computes goes on somewhere: not to an expression statement, nor to a loop variable
+    over parameters that nothing reads afterwards."""
+    code, offset = instruction
+    following = (i for i in dis.get_instructions(code) if i.offset > offset)
+    step = next(following, None)
+    if step is None or step.opname == "POP_TOP":
+        return step is None
+    return step.opname != "STORE_FAST" or not _rebinds(code, str(step.argval), position(instruction)[0])
+
+
+def _rebinds(code: CodeType, name: str, line: int) -> bool:
+    """The name runs over parameters, and its loop does not read it after the line."""
+    tree = syntax(code)
+    for loop in ast.walk(tree) if tree is not None else ():
+        if not isinstance(loop, ast.For) or not loop.lineno < line <= (loop.end_lineno or line):
+            continue
+        targets = {node.id for node in ast.walk(loop.target) if isinstance(node, ast.Name)}
+        sources = {node.attr for node in ast.walk(loop.iter) if isinstance(node, ast.Attribute)}
+        later = any(
+            isinstance(node, ast.Name) and node.id == name and node.lineno > line for node in ast.walk(loop)
+        )
+        if name in targets and sources & {"parameters", "named_parameters"} and not later:
+            return True
+    return False
 
 
 def _unconditional(statements: list[ast.stmt]) -> Iterator[ast.stmt]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import nn
 from initlint.evidence import ModuleRecord
 from initlint.finding import Site
 from initlint.recorder import Recorder
-from initlint.resets import definition, may_have_run, reset_method
+from initlint.resets import definition, reset_method
 from initlint.sites import Positions, package
 
 
@@ -28,7 +28,7 @@ class Build:
     tensors: Mapping[str, torch.Tensor]  # parameters and buffers by their first name
     recorder: Recorder
     positions: Positions
-    codes: frozenset[int]  # ids of the code objects that stood in the stack of some operation
+    ran: Callable[[CodeType], bool]  # a function was called during the build
 
     def line(self, module: nn.Module) -> tuple[Site | None, Site | None]:
         """Where a module was constructed and where it was registered."""
@@ -91,7 +91,7 @@ def _record(build: Build, module: nn.Module, paths: tuple[str, ...], default_of:
         children=tuple(module._modules),
         settings=_settings(module),
         has_reset=reset is not None,
-        reset_called=reset is not None and (id(reset) in build.codes or may_have_run(cls, reset)),
+        reset_called=reset is not None and build.ran(reset),
         reset_site=definition(reset) if reset is not None else None,
         default_of=default_of,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Rule
+from initlint import Evidence, Example, Finding, Location, Rule
 from initlint.story import said, way
 
 if TYPE_CHECKING:
@@ -49,6 +49,26 @@ def layer_replaced_after_init() -> nn.Module:
             self.head = nn.Linear(8, 2)
 
     return Classifier()
+
+
+def parameter_handed_to_a_test_for_modules() -> nn.Module:
+    from torch import nn
+
+    def init_weights(module: object) -> None:
+        if isinstance(module, nn.Linear):
+            nn.init.orthogonal_(module.get_parameter("weight"))
+
+    model = nn.Linear(4, 8)
+    init_weights(model.weight)
+    return model
+
+
+def scaled_out_of_place() -> nn.Module:
+    from torch import nn
+
+    model = nn.Linear(4, 8)
+    model.weight.data.mul(0.1)
+    return model
 
 
 def written_before_weight_norm() -> nn.Module:
@@ -104,6 +124,8 @@ class DiscardedWrite(Rule):
         Example(clone_written, finds=("weight",)),
         Example(rows_picked_by_a_list, finds=("weight",)),
         Example(layer_replaced_after_init, finds=("head.weight",)),
+        Example(parameter_handed_to_a_test_for_modules, finds=("weight",)),
+        Example(scaled_out_of_place, finds=("weight",)),
         Example(written_before_weight_norm),
         Example(temporary_copied_back),
         Example(head_replaced_for_a_new_task),
@@ -114,7 +136,7 @@ class DiscardedWrite(Rule):
         "temporary": "write to the parameter itself, under torch.no_grad()",
         "replaced": "initialise after the last assignment to this name",
         "detached": "write after the last assignment to .data",
-        "wrong-object": "hand the function the object that it tests for",
+        "unused": "use the in-place operation, or copy the result into the parameter",
     }
 
     def check(self, model: Evidence) -> Iterator[Finding]:
@@ -127,3 +149,14 @@ class DiscardedWrite(Rule):
                 help=self._remedies[lost.reason],
                 locations=way(lost.write),
             )
+        for test in model.member_tests:
+            if test.kind == "object":
+                yield self.finding(
+                    test.near[0],
+                    f"{test.detail}: nothing was written",
+                    measured={"surviving writes": 0},
+                    expected={"surviving writes": 1},
+                    help="hand over the module that holds the parameter",
+                    site=test.caller,
+                    locations=[Location(test.site, f"never true for a parameter: {test.text}")],
+                )

@@ -108,15 +108,14 @@ class OverwrittenInit(Rule):
     )
 
     def check(self, model: Evidence) -> Iterator[Finding]:
-        for tensor, special, blanket, written in overwritings(model):
+        for tensor, special, blanket, written, sure in overwritings(model):
             yield self.finding(
                 tensor,
                 f"set by {said(special)}, then overwritten by {said(blanket)}, "
                 f"which wrote {len(written)} tensors",
                 measured={"last write": blanket.operation},
                 expected={"last write": special.operation},
-                # Two draws may both be sound: only the signal could tell.
-                severity="note" if special.kind == blanket.kind == "random" else None,
+                severity=None if sure else "note",
                 help=f"run {at(blanket.site)} before {at(special.site)}, or let it skip this parameter",
                 site=blanket.site,
                 locations=(*way(blanket), Location(special.site, "the value that was lost")),

@@ -144,7 +144,7 @@ def _partial(model: Evidence, missed: list[Row], scaled: tuple[Row, str]) -> Dev
 def _test(model: Evidence, row: Row) -> Site | None:
     """The name test that chose the scaled matrices."""
     names = {t.name for t in row.members}
-    return next((t.site for t in model.name_tests if t.initialiser and names & set(t.matched)), None)
+    return next((t.site for t in model.member_tests if names & set(t.matched)), None)
 
 
 def _lines(tensors: tuple[Tensor, ...]) -> tuple[Location, ...]:
