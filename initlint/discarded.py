@@ -76,6 +76,8 @@ class _Search:
         owner, local = source.slots[-1]
         subject = self._path(owner)
         made = storage[0]
+        if spelling.operation(made) == "copy.deepcopy":
+            return None  # a whole layer was copied, and the copy given up: nobody took it for the layer
         if _parametrises(made):
             layer, _, rest = subject.partition("parametrizations.")
             detail = f"{rest or 'weight'} is recomputed from its parametrization"

@@ -98,7 +98,12 @@ def overwritings(model: Evidence) -> Iterator[Overwriting]:
         writes = (*_given(tensor, model), *tensor.provenance.explicit)
         for i, special in enumerate(writes):
             later = next((w for w in writes[i + 1 :] if w.replaces and w.elements >= tensor.elements), None)
-            if later is not None and not _loads(later) and _lost(special, later, tensor, lines, model):
+            if (
+                later is not None
+                and not special.own
+                and not _loads(later)
+                and _lost(special, later, tensor, lines, model)
+            ):
                 doubtful = special.kind == later.kind == "random" and not _loads(special)
                 unsure = doubtful and special.operation not in _HANDED
                 yield Overwriting(tensor, special, later, lines.names[_line(later.site)], not unsure)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Evidence, Example, Finding, Location, Rule
+from initlint.evidence import Provenance
+from initlint.story import way
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,6 +45,20 @@ def half_written() -> nn.Module:
     return Memory()
 
 
+def buffer_lost_on_meta() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Rotary(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("frequencies", 0.5 ** torch.arange(4.0), persistent=False)
+
+    with torch.device("meta"):
+        model = Rotary()
+    return model.to_empty(device="cpu")
+
+
 def written_after_empty() -> nn.Module:
     import torch
     from torch import nn
@@ -68,6 +84,7 @@ class UninitializedMemory(Rule):
     examples = (
         Example(reset_never_called, finds=("weight",)),
         Example(half_written, finds=("keys",)),
+        Example(buffer_lost_on_meta, finds=("frequencies",)),
         Example(written_after_empty),
     )
 
@@ -87,7 +104,20 @@ class UninitializedMemory(Rule):
                 expected={"unwritten": 0},
                 help="call the initialiser in the constructor" if uncalled else "write every element",
                 site=origin.allocation,
-                locations=[Location(owner.reset_site, "never called")]
-                if owner and uncalled and owner.reset_site
-                else (),
+                locations=[
+                    *(
+                        [Location(owner.reset_site, "never called")]
+                        if owner and uncalled and owner.reset_site
+                        else ()
+                    ),
+                    *_lost(origin),
+                ],
             )
+
+
+def _lost(origin: Provenance) -> Iterator[Location]:
+    """What had been computed for the tensor before to_empty gave it other memory."""
+    if origin.allocator == "Module.to_empty" and origin.origins:
+        nearest = origin.origins[0]
+        yield Location(nearest.site, "computed here, but without memory")
+        yield from way(nearest)
