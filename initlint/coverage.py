@@ -108,7 +108,7 @@ def _later(model: Evidence) -> Iterator[Gap]:
 
 def _function(site: Site) -> str:
     """The function a line stands in, comprehensions counted to it."""
-    return site.function.partition(".<locals>.<")[0]
+    return site.qualified.partition(".<locals>.<")[0]
 
 
 # ---------------------------------------------------------------- whole modules

@@ -20,6 +20,7 @@ class Site:
     line: int
     function: str = ""
     package: str | None = None
+    qualified: str = field(default="", compare=False)  # the function with what it stands in, where known
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"

@@ -51,7 +51,7 @@ def member_tests(
         matched = tuple(dict.fromkeys(m for name in sorted(question.matched) for m in view.members(name)))
         if near or matched:
             code = question.code
-            site = Site(code.co_filename, question.node.lineno, code.co_qualname, package(code.co_filename))
+            site = Site(code.co_filename, question.node.lineno, code.co_name, package(code.co_filename))
             text = ast.unparse(question.node)
             found[site, text] = MemberTest(site, text, question.kind, question.passed, near, detail, matched)
         for test in _handed(question, view, positions):
@@ -183,7 +183,7 @@ def _handed(question: Question, view: _Model, positions: Positions) -> Iterator[
     for name, tensor in view.tensors.items():
         if id(tensor) in objects and tensor.dim() > 1 and not view.provenance[name].explicit:
             code, text = question.code, ast.unparse(question.node)
-            site = Site(code.co_filename, question.node.lineno, code.co_qualname, package(code.co_filename))
+            site = Site(code.co_filename, question.node.lineno, code.co_name, package(code.co_filename))
             detail = f"{code.co_name} was handed a {type(tensor).__name__} where it tests for a module"
             caller = positions.site(question.callers[id(tensor)])
             yield MemberTest(site, text, "object", question.passed, (name,), detail, (), caller)

@@ -174,7 +174,9 @@ class Reading:
         kind: Kind = "random" if "random" in kinds else kinds[-1]
         elements = max(storage[index].numel for index in group)
         replaces = any(storage[index].operator.replaces for index in group)
-        return replace(self.write(storage, group[-1]), kind=kind, elements=elements, replaces=replaces)
+        return replace(
+            self.write(storage, group[-1]), kind=kind, elements=elements, replaces=replaces, own=not replaces
+        )
 
     def write(self, storage: Storage, index: int) -> Write:
         """The record of one event."""

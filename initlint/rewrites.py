@@ -73,7 +73,7 @@ def parting(first: Write, second: Write) -> tuple[Site, Site] | None:
     a, b = ((*write.callers[::-1], write.site) for write in (first, second))
     for mine, other in zip(a, b, strict=False):
         if mine != other:
-            same = (mine.file, mine.function) == (other.file, other.function)
+            same = (mine.file, mine.qualified) == (other.file, other.qualified)
             return (mine, other) if same else None
     return None
 

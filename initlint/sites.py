@@ -92,7 +92,8 @@ class Positions:
         if found is None:
             filename = code.co_filename
             file = filename if filename.startswith("<") else os.path.abspath(filename)
-            found = Site(file, position(instruction)[0], code.co_qualname, package(filename))
+            line = position(instruction)[0]
+            found = Site(file, line, code.co_name, package(filename), code.co_qualname)
             self._sites[key] = found
             self._codes.append(code)
         return found
@@ -118,7 +119,7 @@ def here(frame: FrameType | None) -> Site | None:
             return Site(
                 file if file.startswith("<") else os.path.abspath(file),
                 frame.f_lineno,
-                code.co_qualname,
+                code.co_name,
                 package(file),
             )
         frame = frame.f_back

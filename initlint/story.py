@@ -27,4 +27,4 @@ def way(write: Write) -> tuple[Location, ...]:
 
 
 def _name(site: Site) -> str:
-    return site.function.replace("<locals>.", "")
+    return site.qualified.replace("<locals>.", "")
