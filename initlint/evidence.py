@@ -109,6 +109,7 @@ class MemberTest:
     near: tuple[str, ...]  # parameters or modules that did not pass though it was meant for them
     detail: str = ""  # what those are: "ConvTranspose1d, not Conv1d"
     matched: tuple[str, ...] = ()  # kind "name": members whose names passed
+    plain: bool = True  # the near ones were plainly meant; else they only come nearest
     caller: Site | None = None  # kind "object": the line that handed a parameter in
 
 

@@ -22,6 +22,8 @@ from initlint.questions import Question
 from initlint.sites import Positions, package
 
 _ALIKE = 0.85  # of difflib, for two spellings of one attribute
+_AKIN = 0.6  # of difflib, for parts of names that stand for the same role: c_proj, out_proj
+_LOCAL = frozenset({"weight", "bias"})
 _SHORTEST = 3  # letters below which parts of names coincide by chance
 _ORDINARY = frozenset(vars(nn.Module())) | {"weight", "bias", "in_features", "out_features"}
 _GENERAL = frozenset({nn.Module, nn.Sequential, nn.ModuleList, nn.ModuleDict, object})
@@ -48,12 +50,17 @@ def member_tests(
                 near, detail = _relatives(question, view)
             case "attribute":
                 near, detail = _attributes(question, view)
+        plain = bool(near)
+        if question.kind == "name" and not (near or question.passed):
+            near, detail = _likest(question, view)
         matched = tuple(dict.fromkeys(m for name in sorted(question.matched) for m in view.members(name)))
         if near or matched:
             code = question.code
             site = Site(code.co_filename, question.node.lineno, code.co_name, package(code.co_filename))
             text = ast.unparse(question.node)
-            found[site, text] = MemberTest(site, text, question.kind, question.passed, near, detail, matched)
+            found[site, text] = MemberTest(
+                site, text, question.kind, question.passed, near, detail, matched, plain
+            )
         for test in _handed(question, view, positions):
             found[test.caller, test.near] = test
     return tuple(found.values())
@@ -117,6 +124,28 @@ def _names(question: Question, asked: Iterable[Question], view: _Model) -> tuple
     return tuple(
         members
     ), f"the names are full ones, such as {example!r}" if "." in example else f"as {example!r}"
+
+
+def _likest(question: Question, view: _Model) -> tuple[tuple[str, ...], str]:
+    """Names with the part that is spelled most like the literal; asked of the user's own code only."""
+    if package(question.code.co_filename) is not None:
+        return (), ""
+    wanted = {part for literal in question.literals for part in literal.split(".")} - _LOCAL - {""}
+    scores = {
+        name: max(
+            (_ratio(part, other) for part in wanted for other in set(name.split(".")) - _LOCAL), default=0.0
+        )
+        for name in question.strings()
+    }
+    best = max(scores.values(), default=0.0)
+    near = [name for name, score in scores.items() if score == best >= _AKIN]
+    members = dict.fromkeys(member for name in near for member in view.members(name))
+    detail = f"of {len(scores)} names, {near[0]!r} comes nearest" if near else ""
+    return tuple(members), detail
+
+
+def _ratio(part: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, part, other).ratio()
 
 
 def _passes(question: Question, name: str) -> bool:
@@ -186,7 +215,7 @@ def _handed(question: Question, view: _Model, positions: Positions) -> Iterator[
             site = Site(code.co_filename, question.node.lineno, code.co_name, package(code.co_filename))
             detail = f"{code.co_name} was handed a {type(tensor).__name__} where it tests for a module"
             caller = positions.site(question.callers[id(tensor)])
-            yield MemberTest(site, text, "object", question.passed, (name,), detail, (), caller)
+            yield MemberTest(site, text, "object", question.passed, (name,), detail, caller=caller)
 
 
 def _above(path: str) -> Iterator[str]:

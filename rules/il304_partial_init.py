@@ -197,7 +197,7 @@ class PartialInit(Rule):
                 measured={"passed": test.passed},
                 expected={"passed": test.passed + len(test.near)},
                 help="widen the test to what the model has",
-                severity="note" if test.passed else None,
+                severity="note" if test.passed or not test.plain else None,
                 site=test.site,
                 related=test.near[1:],
             )
