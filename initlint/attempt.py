@@ -57,7 +57,7 @@ class Failure:
 
 def runs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, seed: int = 0) -> str:
     """Why the model does not run in training mode, "" if it does; afterwards it is as before."""
-    with preserved(model, args, kwargs), torch.no_grad(), _quiet():
+    with preserved(model, args, kwargs), torch.enable_grad(), _quiet():
         torch.manual_seed(seed)
         model.train()
         try:
@@ -76,7 +76,7 @@ def attempt(
     training: bool = True,
     change: Callable[[Mapping[Path, torch.Tensor]], None] = lambda tensors: None,
 ) -> Success | Failure:
-    """Run the model once without gradients; afterwards it is as before.
+    """Run the model once, as the probe will; afterwards it is as before.
 
     `change` may write to the arguments, which it gets by path.
     """
@@ -85,7 +85,7 @@ def attempt(
     for path, tensor in tensors.items():
         setattr(tensor, ORIGIN, frozenset({path}))
     observer = _Observer()
-    with preserved(model), torch.no_grad(), _quiet(), _batched():
+    with preserved(model), torch.enable_grad(), _quiet(), _batched():
         random.seed(maker.seed)
         torch.manual_seed(maker.seed)
         model.train(training)

@@ -7,7 +7,6 @@ import os
 import random
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,7 +16,6 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from initlint.discarded import lost_writes
-from initlint.errors import TargetError
 from initlint.evidence import LostWrite, MemberTest, ModuleRecord, Provenance, Rebuild, Tie, Unregistered
 from initlint.finding import Site
 from initlint.hiding import hidden, unregistered
@@ -25,8 +23,9 @@ from initlint.membertests import member_tests
 from initlint.provenance import Reading
 from initlint.questions import Questions
 from initlint.recorder import Recorder
-from initlint.sites import Positions, here, outside, package
+from initlint.sites import Positions, here, package
 from initlint.structure import Build, module_records
+from initlint.target import blame
 from initlint.tying import ties
 
 Factory = Callable[[], nn.Module]
@@ -190,7 +189,8 @@ def _poisoned() -> Iterator[Callable[[], bool]]:
 def _stdout_to_stderr() -> Iterator[None]:
     """Send what the user's code prints, from Python or from C, to stderr."""
     sys.stdout.flush()
-    with contextlib.redirect_stdout(sys.stderr):
+    errors = sys.stderr
+    with contextlib.redirect_stdout(errors):
         try:
             kept = os.dup(1)
         except OSError:  # no stdout at all
@@ -200,7 +200,8 @@ def _stdout_to_stderr() -> Iterator[None]:
             os.dup2(2, 1)
             yield
         finally:
-            sys.stderr.flush()
+            sys.stderr = errors
+            errors.flush()
             os.dup2(kept, 1)
             os.close(kept)
 
@@ -210,28 +211,8 @@ def _told(stage: str) -> Iterator[None]:
     """Turn whatever the user's code raises into a TargetError that names the user's line."""
     try:
         yield
-    except TargetError:
-        raise
     except BaseException as error:
-        file, line = _blame(error)
-        message = str(error) or type(error).__name__
-        if isinstance(error, SystemExit):
-            message = f"the target ended the program with exit status {error.code}"
-        raise TargetError(stage, type(error).__name__, message, file, line) from error
-
-
-def _blame(error: BaseException) -> tuple[str | None, int | None]:
-    """The innermost line of the user's own code, else of a library other than torch."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return error.filename, error.lineno
-    lines = [
-        (frame.f_code.co_filename, line)
-        for frame, line in traceback.walk_tb(error.__traceback__)
-        if outside(frame.f_code.co_filename)
-    ]
-    own = [place for place in lines if package(place[0]) is None]
-    found = own or lines
-    return found[-1] if found else (None, None)
+        raise blame(stage, error) from error
 
 
 # ---------------------------------------------------------------- building again

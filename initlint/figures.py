@@ -35,9 +35,10 @@ class Figures:
 
 
 def readable(tensor: torch.Tensor) -> bool:
-    """A dense floating or complex tensor with values."""
+    """A dense floating or complex tensor with values; a subclass that stands for others has none itself."""
     return (
-        (tensor.is_floating_point() or tensor.is_complex())
+        type(tensor).__torch_dispatch__ == torch.Tensor.__torch_dispatch__
+        and (tensor.is_floating_point() or tensor.is_complex())
         and tensor.layout is torch.strided
         and not tensor.is_nested
         and not tensor.is_meta
@@ -276,4 +277,4 @@ def _alike(
 
 @lru_cache(maxsize=256)
 def _direction(length: int) -> torch.Tensor:
-    return torch.randn(length, generator=torch.Generator().manual_seed(length))
+    return torch.randn(length, generator=torch.Generator().manual_seed(length), dtype=torch.float32)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
@@ -112,7 +113,14 @@ def channels(model: nn.Module) -> int:
 def first_layer(model: nn.Module) -> nn.Module | None:
     """The first registered layer that says what it takes."""
     kinds = (_ConvNd, nn.Linear, nn.Embedding, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Bilinear)
-    return next((m for m in model.modules() if isinstance(m, (*kinds, _BatchNorm, nn.LayerNorm))), None)
+    return next(
+        (m for m in model.modules() if isinstance(m, (*kinds, _BatchNorm, nn.LayerNorm)) or _linear(m)), None
+    )
+
+
+def _linear(module: nn.Module) -> bool:
+    """A stand-in for a linear layer: quantised, low-rank."""
+    return isinstance(getattr(module, "in_features", None), int) and not hasattr(module, "kernel_size")
 
 
 def taken_by(layer: nn.Module | None, model: nn.Module) -> TensorSpec:
@@ -130,6 +138,8 @@ def taken_by(layer: nn.Module | None, model: nn.Module) -> TensorSpec:
             return TensorSpec((BATCH, layer.in_channels, 16, 64, 64), settled=frozenset({1}))
         case nn.Linear():
             return TensorSpec((BATCH, layer.in_features))
+        case nn.Module(in_features=int(width)):
+            return TensorSpec((BATCH, width))
         case nn.Bilinear():
             return TensorSpec((BATCH, layer.in1_features))
         case nn.Embedding():
@@ -146,6 +156,9 @@ def taken_by(layer: nn.Module | None, model: nn.Module) -> TensorSpec:
             return TensorSpec((BATCH, *layer.normalized_shape))
         case _BatchNorm():
             return TensorSpec((BATCH, layer.num_features))
+        case None if isinstance(model, torch.jit.ScriptModule):  # its layers have weights, but no classes
+            weight = next((p for p in model.parameters() if p.dim() > 1), torch.empty(0, WIDTH))
+            return TensorSpec((BATCH, weight.shape[1], *(image_size(model) if weight.dim() == 4 else ())))
     return TensorSpec((BATCH, WIDTH))
 
 

@@ -88,7 +88,7 @@ def _record(build: Build, module: nn.Module, paths: tuple[str, ...], default_of:
         package=class_package(cls),
         construction=made,
         registration=put,
-        children=tuple(module._modules),
+        children=tuple(module._modules.keys()),  # those of a ScriptModule have no iterator
         settings=_settings(module),
         has_reset=reset is not None,
         reset_called=reset is not None and build.ran(reset),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
+from torch.utils._pytree import tree_map
 
 
 @dataclass(frozen=True)
@@ -439,6 +440,62 @@ def looks_up_tokens() -> nn.Module:
     return nn.EmbeddingBag(16, 8)
 
 
+def scripted() -> nn.Module:
+    model: nn.Module = torch.jit.script(nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)))
+    return model
+
+
+def traced() -> nn.Module:
+    layers = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    model: nn.Module = torch.jit.trace(layers, torch.zeros(2, 8))
+    return model
+
+
+class StandIn(Tensor):
+    """A subclass without values of its own, like those of sharded and quantised weights."""
+
+    held: Tensor
+
+    @staticmethod
+    def __new__(cls, held: Tensor) -> StandIn:
+        made: StandIn = Tensor._make_wrapper_subclass(cls, held.shape, dtype=held.dtype)  # type: ignore[attr-defined]
+        made.held = held
+        return made
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        bare = tree_map(
+            lambda value: value.held if isinstance(value, StandIn) else value, (args, kwargs or {})
+        )
+        result = func(*bare[0], **bare[1])
+        return tree_map(lambda value: StandIn(value) if isinstance(value, Tensor) else value, result)
+
+
+def stands_in() -> nn.Module:
+    class Sharded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(StandIn(torch.randn(8, 8) / 8**0.5))
+
+        def forward(self, x: Tensor) -> Any:
+            return x @ self.weight
+
+    return Sharded()
+
+
+def differentiates_inside() -> nn.Module:
+    class Energy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
+
+        def forward(self, x: Tensor) -> Any:
+            x = x.detach().requires_grad_()
+            return torch.autograd.grad(self.body(x).sum(), x, create_graph=True)[0]
+
+    return Energy()
+
+
 BATCH = drawn(6, 8)
 ZOO = (
     Odd(nothing_at_all),
@@ -478,4 +535,8 @@ ZOO = (
     Odd(draws_in_forward, BATCH),
     Odd(no_grad_inside, BATCH, found=frozenset({"frozen-random"})),
     Odd(looks_up_tokens, tokens),
+    Odd(scripted),
+    Odd(traced),
+    Odd(stands_in, BATCH),
+    Odd(differentiates_inside),
 )
