@@ -447,7 +447,7 @@ def scripted() -> nn.Module:
 
 def traced() -> nn.Module:
     layers = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
-    model: nn.Module = torch.jit.trace(layers, torch.zeros(2, 8))
+    model: nn.Module = torch.jit.trace(layers, torch.zeros(2, 8))  # type: ignore[no-untyped-call]
     return model
 
 
@@ -458,12 +458,14 @@ class StandIn(Tensor):
 
     @staticmethod
     def __new__(cls, held: Tensor) -> StandIn:
-        made: StandIn = Tensor._make_wrapper_subclass(cls, held.shape, dtype=held.dtype)  # type: ignore[attr-defined]
+        made: StandIn = Tensor._make_wrapper_subclass(cls, held.shape, dtype=held.dtype)
         made.held = held
         return made
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         bare = tree_map(
             lambda value: value.held if isinstance(value, StandIn) else value, (args, kwargs or {})
         )
