@@ -82,7 +82,7 @@ class Snapshot:
     tensors: dict[int, _Kept] = field(default_factory=dict)
     containers: list[tuple[Any, Any]] = field(default_factory=list)
     classes: list[tuple[nn.Module, type]] = field(default_factory=list)
-    generators: list[Callable[[], object]] = field(default_factory=list)
+    restores: list[Callable[[], object]] = field(default_factory=list)
     protected: dict[int, torch.UntypedStorage] = field(default_factory=dict)
     copies: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)
@@ -97,6 +97,7 @@ class Snapshot:
         self.modules.add(id(module))
         self.classes.append((module, type(module)))
         if isinstance(module, torch.jit.ScriptModule):
+            self.restores.append(partial(setattr, module, "training", module.training))
             for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
                 self._keep_tensor(tensor)
         else:
@@ -129,7 +130,7 @@ class Snapshot:
             for module in nn.Module.modules(value):
                 self.keep_module(module)
         elif (restore := _generator_state(value)) is not None:
-            self.generators.append(restore)
+            self.restores.append(restore)
         elif isinstance(getattr(value, "__dict__", None), dict):
             self.keep(value.__dict__, depth - 1)
 
@@ -180,7 +181,7 @@ class Snapshot:
                 _refill(container, items)
             for kept in self.tensors.values():
                 _restore_tensor(kept)
-        for restore in self.generators:
+        for restore in self.restores:
             restore()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from zoo import ZOO, Odd
+from zoo import ZOO, Odd, StandIn
 
 from initlint import registry
 from initlint.engine import examine
@@ -175,6 +175,7 @@ def state(model: nn.Module) -> dict[str, object]:
 def content(tensor: torch.Tensor) -> object:
     if isinstance(tensor, nn.UninitializedParameter) or tensor.is_meta:
         return None
+    tensor = tensor.held if isinstance(tensor, StandIn) else tensor
     if tensor.is_sparse:
         tensor = tensor.detach().coalesce()
         return tensor.indices().tolist(), tensor.values().tolist()
