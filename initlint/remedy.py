@@ -15,24 +15,30 @@ from initlint.theory import gain
 _RECTIFIED = frozenset({"relu", "relu6", "rrelu", "gelu", "silu", "mish", "hardswish", "elu", "celu"})
 
 
-def redraw(weight: Tensor) -> Suggestion | None:
-    """A draw whose scale fits the true fan-in and the activation that follows; None if those are unknown.
+def redraw(*weights: Tensor) -> Suggestion | None:
+    """Draws whose scale fits the true fan-in and the activation that follows; None if one is unknown."""
+    draws = [_draw(weight) for weight in weights]
+    known = [draw for draw in draws if draw is not None]
+    return Suggestion("\n".join(known)) if known and len(known) == len(draws) else None
 
-    He et al. (2015), §2.2 before rectifiers (the smooth ones among them, whose gain is within 10 %), else
-    LeCun et al. (1998), §4.6; the gain of tanh and SELU as in `initlint.theory.gain`.
+
+def _draw(weight: Tensor) -> str | None:
+    """He et al. (2015), §2.2 before rectifiers (the smooth ones among them, whose gain is within 10 %).
+
+    Else LeCun et al. (1998), §4.6; the gain of tanh and SELU as in `initlint.theory.gain`.
     """
     use = weight.use
     if use is None or not use.fan_in or _derived(weight.name):
         return None
     target = expression(weight.name)
-    known = weight.shape[1:2] and prod(weight.shape[1:]) == use.fan_in and not use.transposed
+    readable = weight.shape[1:2] and prod(weight.shape[1:]) == use.fan_in and not use.transposed
     activation = use.activation or "none"
-    if known and activation in _RECTIFIED:
-        return Suggestion(f'nn.init.kaiming_normal_({target}, nonlinearity="relu")')
-    if known and activation == "none":
-        return Suggestion(f'nn.init.kaiming_normal_({target}, nonlinearity="linear")')
+    if readable and activation in _RECTIFIED:
+        return f'nn.init.kaiming_normal_({target}, nonlinearity="relu")'
+    if readable and activation == "none":
+        return f'nn.init.kaiming_normal_({target}, nonlinearity="linear")'
     std = (gain(activation) or 1.0) / use.fan_in**0.5
-    return Suggestion(f"nn.init.normal_({target}, std={std:.3g})")
+    return f"nn.init.normal_({target}, std={std:.3g})"
 
 
 def fill(tensor: Tensor, value: float) -> Suggestion | None:
@@ -41,6 +47,11 @@ def fill(tensor: Tensor, value: float) -> Suggestion | None:
         return None
     call = {0.0: "zeros_({})", 1.0: "ones_({})"}.get(value, f"constant_({{}}, {value:.3g})")
     return Suggestion(f"nn.init.{call.format(expression(tensor.name))}")
+
+
+def clear(table: Tensor, row: int) -> Suggestion | None:
+    """Zeros in one row."""
+    return None if _derived(table.name) else Suggestion(f"{expression(table.name)}.data[{row}] = 0.0")
 
 
 def expression(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from initlint import Evidence, Example, Finding, Rule
 from initlint.evidence import Tensor, Use
+from initlint.remedy import fill
 
 if TYPE_CHECKING:
     import torch
@@ -125,6 +126,7 @@ class NormScale(Rule):
                 measured={"mean": mean, "std": figures.std},
                 expected={"mean": 1.0, "std": 0.0},
                 help=f"set it to {1 - use.offset:g}",
+                suggestion=fill(gain, 1 - use.offset),
             )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from initlint import Evidence, Example, Finding, Location, Rule
 from initlint.evidence import Coupling, Statistics, Tensor
+from initlint.remedy import fill
 
 if TYPE_CHECKING:
     import torch
@@ -167,6 +168,7 @@ class RunningStats(Rule):
                     measured={"minimum": figures.minimum, "maximum": figures.maximum},
                     expected={"minimum": neutral, "maximum": neutral},
                     help=f"start it at {neutral:g}",
+                    suggestion=fill(buffer, neutral),
                 )
         yield from (self._uncoupled(c, model) for c in model.couplings if c.disagreement > self.disagreement)
         for tensor in model.tensors:

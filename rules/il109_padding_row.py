@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Evidence, Example, Finding, Rule
+from initlint.remedy import clear
 
 if TYPE_CHECKING:
     from torch import nn
@@ -72,4 +73,5 @@ class PaddingRow(Rule):
                 measured={"absmax": padding.largest},
                 expected={"absmax": 0.0},
                 help="set the row to zero after the table is drawn",
+                suggestion=clear(table, padding.row),
             )

@@ -7,6 +7,7 @@ from math import sqrt
 from typing import TYPE_CHECKING
 
 from initlint import Evidence, Example, Finding, Rule, harm, theory
+from initlint.remedy import redraw
 
 if TYPE_CHECKING:
     import torch
@@ -121,4 +122,5 @@ class HugeVariance(Rule):
                 measured={"std": figures.std, seen.figure: seen.value},
                 expected={"std": expected},
                 help=f"draw it with a std of about {expected:.3g}, for example by nn.init.kaiming_normal_",
+                suggestion=redraw(weight),
             )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from initlint import Evidence, Example, Finding, Rule, harm, theory
 from initlint.chains import Chain, chains
 from initlint.fans import unrooted
+from initlint.remedy import redraw
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,6 +148,7 @@ class GainMismatch(Rule):
                 measured={"gain": chain.gain, "growth": chain.growth},
                 expected={"gain": expected},
                 help=f"use the gain of {chain.activation}, {expected:.3g}: std = {expected:.3g}/√fan_in",
+                suggestion=redraw(*chain.weights),
             )
 
     def _growth(self, chain: Chain, ratio: float) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Evidence, Example, Finding, Rule, Tensor, theory
+from initlint.remedy import redraw
 
 if TYPE_CHECKING:
     import torch
@@ -122,6 +123,7 @@ class BiasedMean(Rule):
                     f"mean {figures.mean:.3g} at a standard deviation of {figures.std:.3g}: the sum of the "
                     f"inputs is multiplied by up to {common:.3g}, everything else by at most {random:.3g}",
                     help="draw the weight around zero",
+                    suggestion=redraw(weight),
                     measured={"mean": figures.mean},
                     expected={"mean": 0.0},
                 )

@@ -7,6 +7,7 @@ from math import log, sqrt
 from typing import TYPE_CHECKING
 
 from initlint import Evidence, Example, Finding, Rule, Tensor
+from initlint.remedy import fill
 
 if TYPE_CHECKING:
     import torch
@@ -141,6 +142,7 @@ class LargeBias(Rule):
                     f"rms {figures.rms:.3g}, where input and weight add about ±{spread:.3g}: the bias alone "
                     f"decides the output of {share:.0%} of the units",
                     help="start the bias at zero",
+                    suggestion=fill(bias, 0.0),
                     measured={"rms": figures.rms},
                     expected={"rms": f"below {limit:.3g}"},
                 )

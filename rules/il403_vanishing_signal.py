@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from initlint import Evidence, Example, Finding, Rule
 from initlint.propagation import culprits, stretches, told
+from initlint.remedy import redraw
 
 if TYPE_CHECKING:
     import torch
@@ -147,4 +148,5 @@ class VanishingSignal(Rule):
                 help="use the gain of the activation that follows (nn.init.kaiming_normal_ for ReLU), "
                 "or normalise between the layers",
                 locations=told(stretch.steps[:1], guilty),
+                suggestion=redraw(*guilty),
             )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from initlint import Evidence, Example, Finding, Rule
 from initlint.propagation import culprits, stretches, told
+from initlint.remedy import redraw
 
 if TYPE_CHECKING:
     import torch
@@ -127,4 +128,5 @@ class ExplodingSignal(Rule):
                 if sums
                 else "use the gain of the activation that follows each weight, or normalise between layers",
                 locations=told(sums[:1] or stretch.steps[:1], guilty),
+                suggestion=None if sums else redraw(*guilty),
             )

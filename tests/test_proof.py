@@ -14,7 +14,7 @@ from initlint.evidence import Tensor, Use
 from initlint.finding import Finding, Suggestion
 from initlint.proof import proven
 from initlint.registry import load
-from initlint.remedy import expression, fill, redraw
+from initlint.remedy import clear, expression, fill, redraw
 
 
 def weight(name: str, shape: tuple[int, ...], fan_in: int, activation: str = "none") -> Tensor:
@@ -61,6 +61,13 @@ def test_fill() -> None:
     assert code(fill(tensor, 1.0)) == "nn.init.ones_(model.norm.weight)"
     assert code(fill(tensor, 0.0)) == "nn.init.zeros_(model.norm.weight)"
     assert code(fill(tensor, -4.595)) == "nn.init.constant_(model.norm.weight, -4.59)"
+
+
+def test_clear_and_several_draws() -> None:
+    assert code(clear(weight("emb.weight", (9, 4), 1), 3)) == "model.emb.weight.data[3] = 0.0"
+    both = code(redraw(weight("a", (8, 64), 64), weight("b", (64, 8), 8)))
+    assert [line.split("(")[1].split(",")[0] for line in both.splitlines()] == ["model.a", "model.b"]
+    assert redraw(weight("a", (8, 64), 64), replace(weight("b", (64, 8), 8), use=None)) is None
 
 
 def constant() -> nn.Module:

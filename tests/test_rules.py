@@ -81,6 +81,13 @@ def test_findings_say_what_was_measured_and_how_bad_it_is(rule: type[Rule]) -> N
         assert finding.measured
 
 
+@pytest.mark.parametrize(("rule", "example"), EXAMPLES)
+def test_what_a_rule_suggests_is_a_remedy(rule: type[Rule], example: Example) -> None:
+    """Run on the example's model, the suggested code makes the finding go away."""
+    for finding in tried(rule, example).findings:
+        assert finding.suggestion is None or finding.suggestion.verified, finding.suggestion
+
+
 # ---------------------------------------------------------------- prose
 
 
