@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -258,6 +259,7 @@ def _attributes(question: Question, view: _Model) -> tuple[tuple[str, ...], str]
     return tuple(missed), next(iter(missed.values()), "")
 
 
+@functools.lru_cache(maxsize=4096)  # modules of one class ask the same
 def _alike(literal: str, name: str) -> bool:
     a, b = _plain(literal), _plain(name)
     if min(len(a), len(b)) <= _SHORTEST:

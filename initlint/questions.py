@@ -76,6 +76,9 @@ class Question:
 
     def holds(self, value: object, frame: FrameType | None = None) -> bool:
         """The test's outcome for a value."""
+        known = self.kind != "class" or self.classes
+        if frame is not None and known and not any(isinstance(c, CodeType) for c in self.formula.co_consts):
+            return bool(eval(self.formula, frame.f_globals, frame.f_locals))
         names = dict(_PURE) if frame is None else {**frame.f_globals, **frame.f_locals}
         names[self.variable] = value
         names.setdefault("__builtins__", builtins)
