@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from initlint import inputs as probe_inputs
+from initlint.behind import explained
 from initlint.causes import settle
 from initlint.confirm import confirm, suspects
 from initlint.construct import Construction, construct, rebuild
@@ -115,6 +116,8 @@ def examine(
     if gathered.error is None and clock.seconds.get("probe", 0.0) < MOST_SECONDS:
         with clock.stage("remedies"):
             findings = _proven(findings, rules, gathered, loss, settings)
+    with clock.stage("rules"):
+        findings = explained(findings, evidence, construction.model)
     return TargetReport(
         target=name,
         status="error" if gathered.error else "ok",

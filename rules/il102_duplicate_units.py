@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Location, Rule
+from initlint import Evidence, Example, Finding, Location, Rule, Site, Tensor
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+_LINES = 3  # told of one computation
 
 
 def widened_by_copying() -> nn.Module:
@@ -75,5 +77,13 @@ class DuplicateUnits(Rule):
                     measured={"copied units": settled.stuck_units},
                     expected={"copied units": 0},
                     help="add noise to the copies, or draw the new units from a distribution",
-                    locations=[Location(o.site, f"{o.operation} here") for o in weight.provenance.origins],
+                    locations=_computed(weight),
                 )
+
+
+def _computed(weight: Tensor) -> tuple[Location, ...]:
+    """The nearest lines on which the values were put together, one operation each."""
+    lines: dict[Site, Location] = {}
+    for origin in weight.provenance.origins:
+        lines.setdefault(origin.site, Location(origin.site, f"{origin.operation} here"))
+    return tuple(lines.values())[:_LINES]
