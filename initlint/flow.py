@@ -397,13 +397,15 @@ def _test_sum(
         near, far = stems[stream]
         source = next((p for p in near if ancestors[branch] & bits[p]), None)
         if source is not None and facts.depth[branch] > facts.depth[source]:
-            ends = _ends(seen, facts, branch, i)
+            ends = _ends(seen, facts, branch, i, source)
             if any(seen.contracts[end] for end in ends) or (
                 facts.following[i] != "softmax" and _same_shape(seen, branch, stream)
             ):
                 facts.residual[i] = branch, stream
                 facts.ends |= ends
                 return
+        if source is not None and facts.depth[branch] == facts.depth[source]:
+            facts.ends |= _ends(seen, facts, branch, i, source)  # scales what it adds: x + gain · norm(x)
     for branch, stream in (pair, pair[::-1]):
         far = stems[stream][1]
         source = next((p for p in far if ancestors[branch] & bits[p]), None)
@@ -418,12 +420,12 @@ def _same_shape(seen: Consumption, first: int, second: int) -> bool:
     return None in shapes or shapes[0] == shapes[1]
 
 
-def _ends(seen: Consumption, facts: Flow, branch: int, addition: int) -> set[int]:
-    """The last weights of a branch, with the gains and scales behind them."""
+def _ends(seen: Consumption, facts: Flow, branch: int, addition: int, source: int | None = None) -> set[int]:
+    """The last weights of a branch that starts at `source`, with the gains and scales behind them."""
     if seen.contracts[addition]:
         return {addition}
     ends: set[int] = set()
-    queue, visited = [branch], {branch}
+    queue, visited = [branch], {branch, source}
     while queue and len(visited) < 256:
         i = queue.pop()
         name, flowing = seen.names[i], seen.flowing[i]

@@ -91,6 +91,12 @@ def restored(model: Evidence, weight: Tensor) -> bool:
     return use.normalised_after and use.activation in (None, "none")
 
 
+def saturates(model: Evidence, tensor: Tensor) -> bool:
+    """An activation or softmax behind the place where a tensor is used is mostly flat."""
+    signal = _signal(model, tensor)
+    return signal is not None and _saturation(model, signal) is not None
+
+
 def amplification(model: Evidence, weight: Tensor) -> float | None:
     """Rms of what leaves a weight over rms of what enters it."""
     signal = _signal(model, weight)

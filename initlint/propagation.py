@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from math import exp, inf, log, prod, sqrt
 from statistics import fmean
 
@@ -19,6 +19,7 @@ from initlint.vocabulary import CONTRACTIONS
 
 RESOLUTION = 2.0**-24  # of float32: the least difference between inputs that a signal can show
 RESTORED = 0.1  # a norm whose output, meant to be of size 1, differs between inputs by less has lost them
+CROWD = 16  # values per channel, of which a batch norm takes less than 7 % out of the gradient's size
 FEWEST = 4  # steps to which a growth per layer can be fitted
 WEIGHTS = frozenset({"matrix", "kernel", "recurrent", "lookup"})
 LOUD = 2.0  # factor of one weight above that of any scheme: √2 for ReLU, 5/3 for tanh
@@ -141,9 +142,14 @@ def stretches(model: Evidence) -> Iterator[Stretch]:
 def returns(model: Evidence) -> Iterator[Return]:
     """For each output, the signals on the way back through which a gradient flows."""
     for trunk in trunks(model):
-        steps = tuple(s for s in _steps(trunk) if backward_level(s) > -inf)
+        steps = tuple(s for s in _steps(takewhile(_typical, trunk)) if backward_level(s) > -inf)
         if len(steps) >= FEWEST:
             yield Return(steps)
+
+
+def _typical(signal: Signal) -> bool:
+    """No batch norm over so few values that most of the gradient is taken out: of n, it leaves n - 2 free."""
+    return "batch_norm" not in signal.operation or signal.observations >= CROWD
 
 
 def trunks(model: Evidence) -> Iterator[tuple[Signal, ...]]:

@@ -21,6 +21,8 @@ _ACCUMULATING = frozenset(
     )
     for spelled in (f"Tensor.{name}_", f"torch.{name}")
 )
+#: A draw of this std is a constant: biases of std 1e-6 are meant to start at zero.
+NARROW = 1e-4
 
 #: How values that were drawn or computed elsewhere come into a parameter.
 _HANDED = frozenset({"Tensor.copy_", "Tensor.clone", "torch.randn", "torch.from_numpy", "torch.tensor"})
@@ -92,18 +94,18 @@ class Overwriting(NamedTuple):
 
 
 def overwritings(model: Evidence) -> Iterator[Overwriting]:
-    """Values of another kind that were written on purpose and then replaced by a line that writes many."""
+    """Values of another kind that were written on purpose and then replaced by a line that writes many.
+
+    What the same line writes once more afterwards is not lost.
+    """
     lines = reach(model)
     for tensor in model.tensors:
         writes = (*_given(tensor, model), *tensor.provenance.explicit)
         for i, special in enumerate(writes):
             later = next((w for w in writes[i + 1 :] if w.replaces and w.elements >= tensor.elements), None)
-            if (
-                later is not None
-                and not special.own
-                and not _loads(later)
-                and _lost(special, later, tensor, lines, model)
-            ):
+            if later is None or any(w.site == special.site for w in writes[writes.index(later) :]):
+                continue
+            if not special.own and not _loads(later) and _lost(special, later, tensor, lines, model):
                 doubtful = special.kind == later.kind == "random" and not _loads(special)
                 unsure = doubtful and special.operation not in _HANDED
                 yield Overwriting(tensor, special, later, lines.names[_line(later.site)], not unsure)
@@ -130,7 +132,10 @@ def _lost(special: Write, later: Write, tensor: Tensor, lines: Reach, model: Evi
         return _spans(lines.names[_line(later.site)], model)
     if special.site == later.site or lines.breadth(later) <= max(1, lines.breadth(special)):
         return False
-    return _differ(special, later, vector=len(tensor.shape) < 2)
+    if special.operation.endswith(".reset_parameters"):
+        return False  # torch's own draw, asked for once more
+    scaled = tensor.use is None or not tensor.use.normalised_after
+    return _differ(special, later, vector=len(tensor.shape) < 2, scaled=scaled)
 
 
 def _spans(names: tuple[str, ...], model: Evidence) -> bool:
@@ -139,8 +144,8 @@ def _spans(names: tuple[str, ...], model: Evidence) -> bool:
     return len({name.partition(".")[0] for name in names}) > 1 or (bool(loaded) and loaded <= set(names))
 
 
-def _differ(first: Write, second: Write, *, vector: bool) -> bool:
-    """The two writes leave values of different kinds."""
+def _differ(first: Write, second: Write, *, vector: bool, scaled: bool) -> bool:
+    """The two writes leave values of different kinds; draws differ where their scale is not taken out again."""
     if first.operation in _STRUCTURED and first.operation != second.operation:
         return True
     match first.kind, second.kind:
@@ -152,9 +157,12 @@ def _differ(first: Write, second: Write, *, vector: bool) -> bool:
             return before != second.arguments.get("mean") if before else not vector
         case "random", "random" if first.operation in _HANDED:
             return True
+        case "random", "constant":
+            width = spread(first)
+            return width is None or width > NARROW
         case "random", "random":
             one, other = spread(first), spread(second)
-            return one is not None and other is not None and not 1 / 5 < one / other < 5
+            return scaled and one is not None and other is not None and not 1 / 5 < one / other < 5
     return "unknown" not in (first.kind, second.kind)
 
 

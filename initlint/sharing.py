@@ -13,10 +13,14 @@ _CONTAINERS = frozenset({"ModuleList", "ModuleDict", "Sequential"})
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """One module, or shallow copies of one, at several positions. `member`: of one list, dict or sequence."""
+    """One module, or shallow copies of one, at several positions.
+
+    `member`: of one list, dict or sequence, or of one module; `named`: attributes with names of their own.
+    """
 
     paths: tuple[str, ...]
     member: bool
+    named: bool
     elements: int  # trainable values
     record: ModuleRecord
 
@@ -35,10 +39,12 @@ def shared(model: Evidence) -> Iterator[Shared]:
         for group in _alike(model, (tensor.name, *tensor.aliases)):
             found.setdefault(group, []).append(tensor)
     for group, tensors in found.items():
-        paths = _outermost(model, group, tensors)
-        record = model.modules_by_path.get(paths[0])
-        if record is not None:
-            yield Shared(paths, group == paths and _member(model, group), _elements(tensors), record)
+        for paths in _outermost(model, group, tensors):
+            record = model.modules_by_path.get(paths[0])
+            holder = model.modules_by_path.get(paths[0].rpartition(".")[0])
+            if record is not None and holder is not None:
+                member = group == paths and _member(model, group)
+                yield Shared(paths, member, not _contains(holder), _elements(tensors), record)
 
 
 def _elements(tensors: list[Tensor]) -> int:
@@ -76,19 +82,18 @@ def _member(model: Evidence, group: tuple[str, ...]) -> bool:
     return len({path.rpartition(".")[0] for path in group}) == 1
 
 
-def _outermost(model: Evidence, group: tuple[str, ...], tensors: list[Tensor]) -> tuple[str, ...]:
-    """The positions themselves if all that they hold is shared, else the part of them that is."""
+def _outermost(model: Evidence, group: tuple[str, ...], tensors: list[Tensor]) -> Iterator[tuple[str, ...]]:
+    """The positions themselves if all that they hold is shared, else each part of them that is."""
     names = {name for tensor in tensors for name in (tensor.name, *tensor.aliases)}
-    paths = group
-    while any(
-        name.startswith(paths[0] + ".") and name not in names and tensor.requires_grad
+    prefix = group[0] + "."
+    whole = not any(
+        name.startswith(prefix) and name not in names and tensor.requires_grad
         for tensor in model.parameters
         for name in (tensor.name, *tensor.aliases)
-    ):
-        steps = {
-            name.removeprefix(paths[0] + ".").split(".")[0] for name in names if name.startswith(paths[0])
-        }
-        if len(steps) != 1:
-            break
-        paths = tuple(f"{path}.{min(steps)}" for path in paths)
-    return paths
+    )
+    parts = {name.removeprefix(prefix).split(".")[0] for name in names if name.startswith(prefix)}
+    if whole:
+        yield group
+        return
+    for part in sorted(part for part in parts if prefix + part not in names):
+        yield from _outermost(model, tuple(f"{path}.{part}" for path in group), tensors)

@@ -7,7 +7,7 @@ import dis
 import functools
 import inspect
 import linecache
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Set
 from types import CodeType, FunctionType
 from typing import Any, TypeGuard
 
@@ -124,25 +124,24 @@ _MOVING = frozenset({"to", "cuda", "type_as", "new_tensor", "as_tensor"})
 
 @functools.lru_cache(maxsize=4096)
 def moves(cls: type, attribute: str) -> bool:
-    """A class brings `self.attribute` to some device itself: `self.table.to(x.device)`."""
-    trees = (syntax(code) for code in methods(cls) if attribute in code.co_names)
-    return any(_moves(tree, attribute) for tree in trees if tree is not None)
+    """A class brings `self.attribute`, or what a method makes of it, to some device: `self.table.to(x.device)`."""
+    trees = [(code, tree) for code in methods(cls) if (tree := syntax(code)) is not None]
+    makers = {code.co_name for code, tree in trees if attribute in code.co_names and _gives(tree, {attribute})}
+    attributes = {attribute, *makers}
+    return any(_moves(tree, attributes) for code, tree in trees if attributes & set(code.co_names))
 
 
-def _moves(tree: ast.AST, attribute: str) -> bool:
-    names: set[str] = set()  # local variables made from the attribute
+def _gives(tree: ast.AST, attributes: Set[str]) -> bool:
+    """A function returns something made from one of the attributes."""
+    speaks = _speaking(tree, attributes)
+    return any(
+        isinstance(node, ast.Return) and node.value is not None and speaks(node.value)
+        for node in ast.walk(tree)
+    )
 
-    def speaks(node: ast.AST) -> bool:
-        return any(
-            _is_own(part, attribute) or (isinstance(part, ast.Name) and part.id in names)
-            for part in ast.walk(node)
-        )
 
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and speaks(node.value):
-            names.update(t.id for target in node.targets for t in ast.walk(target) if isinstance(t, ast.Name))
-        elif isinstance(node, ast.For) and speaks(node.iter):
-            names.update(t.id for t in ast.walk(node.target) if isinstance(t, ast.Name))
+def _moves(tree: ast.AST, attributes: Set[str]) -> bool:
+    speaks = _speaking(tree, attributes)
     return any(
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
@@ -150,6 +149,36 @@ def _moves(tree: ast.AST, attribute: str) -> bool:
         and any(speaks(part) for part in (node.func.value, *node.args))
         for node in ast.walk(tree)
     )
+
+
+def _speaking(tree: ast.AST, attributes: Set[str]) -> Callable[[ast.AST], bool]:
+    """Tells what speaks of the attributes, or of local variables made from them."""
+    names: set[str] = set()
+
+    def speaks(node: ast.AST) -> bool:
+        return any(
+            any(_is_own(part, attribute) for attribute in attributes)
+            or (isinstance(part, ast.Name) and part.id in names)
+            for part in ast.walk(node)
+        )
+
+    known = -1
+    while len(names) > known:
+        known = len(names)
+        for node in ast.walk(tree):
+            match node:
+                case ast.Assign(targets=targets, value=value) if speaks(value):
+                    names.update(_named(*targets))
+                case ast.For(target=target, iter=value) | ast.comprehension(target=target, iter=value):
+                    names.update(_named(target) if speaks(value) else ())
+                case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="append"), args=[value]):
+                    names.update([name] if speaks(value) else ())
+    return speaks
+
+
+def _named(*targets: ast.expr) -> Iterator[str]:
+    """The local variables that an assignment sets."""
+    return (part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name))
 
 
 def methods(cls: type) -> Iterator[CodeType]:

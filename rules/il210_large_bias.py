@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from math import log, sqrt
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Rule, Tensor
+from initlint import Evidence, Example, Finding, Rule, Tensor, harm
 from initlint.remedy import fill
 
 if TYPE_CHECKING:
@@ -170,12 +170,12 @@ def _spread(model: Evidence, bias: Tensor) -> float | None:
 
 
 def _taken_out(model: Evidence, bias: Tensor) -> bool:
-    """The mean of every unit is subtracted again, or a softmax over the outputs cancels the constant."""
+    """The mean of every unit is subtracted again, or a softmax cancels what all its choices share."""
     use, figures = bias.use, bias.statistics
     if use is None or figures is None:
         return False
-    if use.reaches_output and use.activation == "softmax":
-        return figures.constant
+    if use.activation == "softmax":
+        return figures.constant if use.reaches_output else not harm.saturates(model, bias)
     if not use.normalised_after:
         return False
     reached = {use.node}

@@ -59,6 +59,18 @@ def one_activation_everywhere() -> nn.Module:
     return nn.Sequential(nn.Linear(8, 8), activation, dropout, nn.Linear(8, 8), activation, dropout)
 
 
+def part_handed_to_every_block() -> nn.Module:
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self, position: nn.Module, scale: nn.Module) -> None:
+            super().__init__()
+            self.position, self.scale, self.body = position, scale, nn.Linear(8, 8)
+
+    position, scale = nn.Linear(8, 8), nn.Linear(8, 8)
+    return nn.Sequential(*(Block(position, scale) for _ in range(3)))
+
+
 def embedding_of_encoder_and_decoder() -> nn.Module:
     from torch import nn
 
@@ -84,7 +96,8 @@ class SharedModule(Rule):
     """One module that stands at several positions of a list, or is a default argument's.
 
     `[block] * n` holds one block n times, and the default of an argument is made once for all calls. The
-    positions then have the same weights at every step: n layers with the parameters of one.
+    positions then have the same weights at every step: n layers with the parameters of one. Attributes that
+    hold one module, each under a name of its own, are a note.
 
     Make each in a comprehension: `[Block() for _ in range(n)]`. Where one set of weights is meant, call one
     module in a loop, so that the code says so.
@@ -102,6 +115,7 @@ class SharedModule(Rule):
         Example(default_argument, finds=("0.norm", "1.norm", "2.norm")),
         Example(one_module_in_a_loop),
         Example(one_activation_everywhere),
+        Example(part_handed_to_every_block),
         Example(embedding_of_encoder_and_decoder),
         Example(weight_tied_to_its_neighbour),
     )
@@ -119,6 +133,7 @@ class SharedModule(Rule):
                 f"{item.record.class_name}, {source}: {item.elements} trainable values in all",
                 measured={"modules": 1},
                 expected={"modules": len(item.paths)},
+                severity="note" if item.named and item.default_of is None else None,
                 help="make a module for each position: [Block() for _ in range(n)]",
                 site=site,
                 related=item.paths[1:],

@@ -71,6 +71,8 @@ def _alike(measured: float, expected: float, elements: int) -> bool:
 def _scaled(row: Row, common: Row) -> str | None:
     """How a row's std follows from the common one and the number of blocks, if its fans do not explain it."""
     blocks, base = len(row.members), common.std
+    if _alike(row.std, base, row.elements):
+        return None
     for own, other in zip(row.fans, common.fans, strict=True):
         if _alike(row.std, base * math.sqrt(other / own), row.elements):
             return None

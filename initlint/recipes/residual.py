@@ -24,6 +24,23 @@ def _kin(model: Evidence) -> Iterator[list[Tensor]]:
     yield from (group for group in groups.values() if len(group) > 1)
 
 
+def _meets(model: Evidence, tensor: Tensor, closed: list[Tensor]) -> bool:
+    """It is added to the end of a closed branch: the projection that carries the stream past it."""
+    mine, others = set(_weights(tensor)), {name for other in closed for name in _weights(other)}
+    return any(
+        mine & set(one) and others & set(other)
+        for signal in model.signals
+        if len(signal.summands) == 2
+        for one, other in (signal.summands, signal.summands[::-1])
+    )
+
+
+def _weights(tensor: Tensor) -> tuple[str, ...]:
+    """The matrices or kernels whose output it scales; itself, if it is one."""
+    use = tensor.use
+    return use.wiring.sources if use is not None and use.role in ("gain", "scalar") else (tensor.name,)
+
+
 def _deviations(model: Evidence) -> Iterator[Deviation]:
     for group in _kin(model):
         closed = [t for t in group if zero(t.statistics)]
@@ -35,6 +52,7 @@ def _deviations(model: Evidence) -> Iterator[Deviation]:
             least = min(sizes, key=lambda s: s[0], default=(0.0, None))[0]
             large = [t for size, t in sizes if size > APART * least]
             closed, opened = [t for t in opened if t not in large], large
+        opened = [t for t in opened if not _meets(model, t, closed)]
         if not closed or not opened:
             continue
         first, figures, other = opened[0], opened[0].statistics, closed[0].statistics
