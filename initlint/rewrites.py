@@ -145,7 +145,7 @@ def _spans(names: tuple[str, ...], model: Evidence) -> bool:
 
 
 def _differ(first: Write, second: Write, *, vector: bool, scaled: bool) -> bool:
-    """The two writes leave values of different kinds; draws differ where their scale is not taken out again."""
+    """The two writes leave values of different kinds. Of two draws only the scale tells, if it matters."""
     if first.operation in _STRUCTURED and first.operation != second.operation:
         return True
     match first.kind, second.kind:

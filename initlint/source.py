@@ -126,7 +126,9 @@ _MOVING = frozenset({"to", "cuda", "type_as", "new_tensor", "as_tensor"})
 def moves(cls: type, attribute: str) -> bool:
     """A class brings `self.attribute`, or what a method makes of it, to some device: `self.table.to(x.device)`."""
     trees = [(code, tree) for code in methods(cls) if (tree := syntax(code)) is not None]
-    makers = {code.co_name for code, tree in trees if attribute in code.co_names and _gives(tree, {attribute})}
+    makers = {
+        code.co_name for code, tree in trees if attribute in code.co_names and _gives(tree, {attribute})
+    }
     attributes = {attribute, *makers}
     return any(_moves(tree, attributes) for code, tree in trees if attributes & set(code.co_names))
 
