@@ -124,13 +124,16 @@ _MOVING = frozenset({"to", "cuda", "type_as", "new_tensor", "as_tensor"})
 
 @functools.lru_cache(maxsize=4096)
 def moves(cls: type, attribute: str) -> bool:
-    """A class brings `self.attribute`, or what a method makes of it, to some device: `self.table.to(x.device)`."""
-    trees = [(code, tree) for code in methods(cls) if (tree := syntax(code)) is not None]
-    makers = {
-        code.co_name for code, tree in trees if attribute in code.co_names and _gives(tree, {attribute})
-    }
+    """A class brings `self.attribute`, or what a method makes of it, to some device: `.to(x.device)`."""
+    makers = {name for name, tree in _speaking_of(cls, {attribute}) if _gives(tree, {attribute})}
     attributes = {attribute, *makers}
-    return any(_moves(tree, attributes) for code, tree in trees if attributes & set(code.co_names))
+    return any(_moves(tree, attributes) for _, tree in _speaking_of(cls, attributes))
+
+
+def _speaking_of(cls: type, attributes: Set[str]) -> list[tuple[str, ast.AST]]:
+    """Names and syntax of the methods that name one of the attributes."""
+    codes = (code for code in methods(cls) if attributes & set(code.co_names))
+    return [(code.co_name, tree) for code in codes if (tree := syntax(code)) is not None]
 
 
 def _gives(tree: ast.AST, attributes: Set[str]) -> bool:
