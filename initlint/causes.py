@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from initlint.evidence import Evidence
-from initlint.finding import SEVERITIES, Finding, Suggestion
+from initlint.finding import SEVERITIES, Finding, Location, Site, Suggestion
 from initlint.rule import Relation, Rule, subjects
 
 
@@ -49,10 +49,18 @@ def _folded(group: list[Finding]) -> Finding:
     return replace(
         first,
         related=tuple(names),
-        locations=tuple(dict.fromkeys(place for finding in group for place in finding.locations)),
+        locations=_places(place for finding in group for place in finding.locations),
         suggestion=_joined([finding.suggestion for finding in group]),
         consequences=tuple(fold(c for finding in group for c in finding.consequences)),
     )
+
+
+def _places(locations: Iterable[Location]) -> tuple[Location, ...]:
+    """One for each line."""
+    found: dict[Site, Location] = {}
+    for place in locations:
+        found.setdefault(place.site, place)
+    return tuple(found.values())
 
 
 def _joined(suggestions: Sequence[Suggestion | None]) -> Suggestion | None:

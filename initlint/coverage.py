@@ -86,24 +86,48 @@ def _later(model: Evidence) -> Iterator[Gap]:
     for tensor in model.parameters:
         write = _chosen(tensor)
         if write is not None and len(tensor.shape) > 1:
-            for site in write.callers:
+            for site in _initialising(write, model.modules_by_path.get(tensor.owner)):
                 blankets.setdefault(site, []).append((tensor, write))
-    for tensor in model.parameters:
-        made = (
-            model.modules_by_path[tensor.owner].construction
-            if tensor.owner in model.modules_by_path
-            else None
-        )
-        if made is None or len(tensor.shape) < 2 or not default(tensor):
-            continue
+    made = {
+        tensor.name: line
+        for tensor in model.parameters
+        if len(tensor.shape) > 1
+        and default(tensor)
+        and (owner := model.modules_by_path.get(tensor.owner)) is not None
+        and (line := owner.construction) is not None
+    }
+    for name, line in made.items():
+        tensor = model.by_name[name]
         for site, written in blankets.items():
-            if (site.file, _function(site)) != (made.file, _function(made)) or made.line <= site.line:
+            if (site.file, _function(site)) != (line.file, _function(line)) or line.line <= site.line:
                 continue
+            alike = [other for other in made if model.by_name[other].owner_class == tensor.owner_class]
+            if any(_before(made[other], site) for other in alike):
+                continue  # it chose among those that were there
             like = [(other, write) for other, write in written if other.owner_class == tensor.owner_class]
             order = tensor.provenance.writes[-1].order
             if len({other.owner for other, _ in like}) > 1 and all(write.order < order for _, write in like):
                 yield Gap((tensor,), tuple(other for other, _ in like), like[0][1], "later")
                 break
+
+
+def _before(line: Site, site: Site) -> bool:
+    return (line.file, _function(line)) == (site.file, _function(site)) and line.line < site.line
+
+
+def _initialising(write: Write, owner: ModuleRecord | None) -> Iterator[Site]:
+    """Lines that led to a write of a layer that was there before they ran, rather than made by them."""
+    made = owner.construction if owner is not None else None
+    inner = [write.site]
+    for site in write.callers:
+        made_inside = made is not None and any(
+            (line.file, _function(line)) == (made.file, _function(made)) for line in inner
+        )
+        if any(_function(line).endswith("__init__") for line in inner) or made_inside:
+            return
+        yield site
+        if _function(site) != _function(inner[-1]):
+            inner.append(site)
 
 
 def _function(site: Site) -> str:
@@ -161,7 +185,8 @@ def twins(model: Evidence) -> Iterator[Twins]:
         bare = [m for m in group if all(default(t) for t in inside[m.path])]
         for other in bare if done else ():
             write = _chosen(inside[done[0].path][0])
-            if write is not None and [t.shape for t in inside[other.path]] == [
-                t.shape for t in inside[done[0].path]
-            ]:
+            shapes = [t.shape for t in inside[other.path]]
+            like = [t.shape for t in inside[done[0].path]]
+            mirrored = [shape[1::-1] + shape[2:] for shape in reversed(like)]
+            if write is not None and shapes in (like, mirrored):
                 yield Twins(done[0], other, write)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import sqrt
 
 from initlint.evidence import Evidence, Tensor, Use, Write
 
@@ -14,10 +15,14 @@ def frozen_draws(model: Evidence) -> Iterator[tuple[Tensor, bool]]:
 
     What a class of the user's makes frozen may be meant; a library freezes what it expects to load.
     Left out: copies of another parameter (a momentum encoder, a teacher), what was loaded, what a
-    library froze when it made it, and the base of low-rank adapters.
+    library froze when it made it, and a model to which trainable parts were added that leave its
+    function as it is at the start, as long as none of its weights were loaded: they are to come.
     """
     found = [t for t in model.parameters if _drawn(t) and _told(model, t)]
     if not found or any(_adapted(model, tensor) for tensor in found):
+        return
+    loaded = any(_loaded(t) for t in model.parameters if not t.requires_grad)
+    if not loaded and any(_neutral(model, tensor) for tensor in model.parameters):
         return
     for tensor in found:
         line = tensor.provenance.frozen
@@ -42,6 +47,34 @@ def _drawn(tensor: Tensor) -> bool:
         and not last.pretrained
         and last.operation != "load_state_dict"
         and tensor.provenance.copied_from is None
+    )
+
+
+def _loaded(tensor: Tensor) -> bool:
+    return any(write.pretrained or write.operation == "load_state_dict" for write in tensor.provenance.writes)
+
+
+#: What a near-identity adapter makes of a unit input: N(0, 0.01²) and 64 features (Houlsby et al., 2019).
+_SLIGHT = 0.1
+
+
+def _neutral(model: Evidence, tensor: Tensor) -> bool:
+    """A trainable part that changes nothing at the start.
+
+    That is a zero layer or gate inside the model, or a factor of one on what frozen weights give.
+    """
+    use, figures = tensor.use, tensor.statistics
+    if not tensor.requires_grad or use is None or figures is None or use.reaches_output:
+        return False
+    if use.fan_in and use.role in ("matrix", "kernel"):
+        return figures.maximum == figures.minimum == 0 or (
+            use.ends_residual and figures.rms * sqrt(use.fan_in) < _SLIGHT
+        )
+    if use.role not in ("scalar", "gain") or tensor.owner_package == "torch" or not figures.constant:
+        return False
+    sources = [model.by_name[name] for name in use.wiring.sources]
+    return figures.mean == 0 or (
+        figures.mean == 1 and bool(sources) and not any(t.requires_grad for t in sources)
     )
 
 

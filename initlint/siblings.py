@@ -70,6 +70,7 @@ class Oddity:
     typical: tuple[Tensor, ...]
     write: Write
     missed: bool
+    kind: Kind
 
 
 def oddities(model: Evidence, *, ratio: float, shift: float) -> Iterator[Oddity]:
@@ -91,7 +92,7 @@ def oddities(model: Evidence, *, ratio: float, shift: float) -> Iterator[Oddity]
                 for odd in missed:
                     if _left_on_purpose(group, odd) or not _differs(odd, typical, ratio, shift):
                         continue
-                    yield Oddity(odd, tuple(typical), write, missed=True)
+                    yield Oddity(odd, tuple(typical), write, missed=True, kind=group.kind)
         yield from _far(group, known)
 
 
@@ -173,7 +174,7 @@ def _far(group: Siblings, known: list[Tensor]) -> Iterator[Oddity]:
         typical = [t for t in drawn if t is not odd]
         last = odd.provenance.last_write
         if last is not None and not last.default and _differs(odd, typical, far, far):
-            yield Oddity(odd, tuple(typical), last, missed=False)
+            yield Oddity(odd, tuple(typical), last, missed=False, kind=group.kind)
 
 
 # ---------------------------------------------------------------- who is whose sibling

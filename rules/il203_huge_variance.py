@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from math import sqrt
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Rule, harm, theory
+from initlint import Evidence, Example, Finding, Rule, Use, harm, theory
 from initlint.remedy import redraw
 
 if TYPE_CHECKING:
@@ -62,6 +62,24 @@ def table_of_std_one() -> nn.Module:
     return Positions()
 
 
+def random_fourier_features() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Features(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.frequencies = nn.Parameter(torch.randn(32, 64) * 10, requires_grad=False)
+            self.readout = nn.Linear(128, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            angles = x @ self.frequencies
+            y: torch.Tensor = self.readout(torch.cat([angles.sin(), angles.cos()], dim=-1))
+            return y
+
+    return Features()
+
+
 def rows() -> torch.Tensor:
     import torch
 
@@ -99,6 +117,7 @@ class HugeVariance(Rule):
         Example(missing_parentheses, finds=("0.weight",), inputs=rows),
         Example(squeeze_by_fan_out, inputs=rows),
         Example(table_of_std_one, inputs=rows),
+        Example(random_fourier_features, inputs=rows),
     )
 
     #: Std over the expected one: squeeze layers of published models reach 5 (fan_out of an 1/24 squeeze).
@@ -107,7 +126,7 @@ class HugeVariance(Rule):
     def check(self, model: Evidence) -> Iterator[Finding]:
         for weight in model.weights:
             use, figures = weight.use, weight.statistics
-            if use is None or figures is None or not use.fan_in or use.lookup_too:
+            if use is None or figures is None or not use.fan_in or use.lookup_too or _waves(use):
                 continue
             expected = (theory.gain(use.activation) or 1.0) / sqrt(use.fan_in)
             if not theory.exceeds(figures.std, expected, figures.count, ratio=self.ratio):
@@ -124,3 +143,8 @@ class HugeVariance(Rule):
                 help=f"draw it with a std of about {expected:.3g}, for example by nn.init.kaiming_normal_",
                 suggestion=redraw(weight),
             )
+
+
+def _waves(use: Use) -> bool:
+    """Frequencies of the model's inputs, which sines and cosines are made of: a spread that is chosen."""
+    return use.activation in ("sin", "cos") and not use.wiring.sources

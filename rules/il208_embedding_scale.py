@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Location, Rule, Signal, Tensor
+from initlint import Evidence, Example, Finding, Location, Rule, Signal, Tensor, harm
 
 if TYPE_CHECKING:
     import torch
@@ -191,7 +191,7 @@ class EmbeddingScale(Rule):
         for logits in model.logits:
             excess = logits.loss - math.log(logits.classes)
             for weight in (model.by_name[name] for name in logits.weights if name in model.by_name):
-                gain = _gain(weight)
+                gain = min(_gain(weight), harm.amplification(model, weight) or math.inf)
                 if logits.std > self.sharp < gain and excess > 1:
                     yield self.finding(
                         weight,

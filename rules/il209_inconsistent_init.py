@@ -130,6 +130,7 @@ class InconsistentInit(Rule):
                 f"{_values(odd)} here, {_values(typical)} in {typical.name}"
                 + (f" and {count - 1} more of its kind" if count > 1 else "")
                 + (f": {oddity.write.operation} did not reach it" if oddity.missed else ""),
+                severity="note" if oddity.missed and oddity.kind == "named" else None,
                 help="initialise it by the line that initialises its siblings"
                 if oddity.missed
                 else "give it the scale of its siblings",

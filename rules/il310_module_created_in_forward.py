@@ -100,6 +100,7 @@ class ModuleCreatedInForward(Rule):
                     expected={"made in forward": 0},
                     help="make it in the constructor and assign it to an attribute",
                     site=item.site,
+                    related=[item.owner] if item.owner else (),
                     locations=[Location(item.assigned, "called in forward")]
                     if item.assigned is not None and item.assigned != item.site
                     else (),

@@ -88,6 +88,26 @@ def low_rank_adapter() -> nn.Module:
     return Adapted()
 
 
+def gated_branch_beside_a_frozen_one() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.base = nn.Linear(8, 8).requires_grad_(False)
+            self.branch = nn.Linear(8, 8)
+            self.gate = nn.Parameter(torch.zeros(1))
+            self.readout = nn.Linear(8, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.base(x) + self.gate.tanh() * self.branch(x)
+            y: torch.Tensor = self.readout(torch.relu(h))
+            return y
+
+    return Gated()
+
+
 def loaded_and_frozen() -> nn.Module:
     import torch
     from torch import nn
@@ -126,6 +146,7 @@ class FrozenRandom(Rule):
         Example(random_features, inputs=batch),
         Example(teacher, inputs=batch),
         Example(low_rank_adapter, inputs=batch),
+        Example(gated_branch_beside_a_frozen_one, inputs=batch),
         Example(loaded_and_frozen),
     )
 

@@ -25,7 +25,8 @@ def _down(model: Evidence, up: Tensor) -> Tensor | None:
     down = model.by_name.get(sources[0]) if len(sources) == 1 else None
     if down is None or down.use is None or down is up:
         return None
-    return down if outputs(down) < min(inputs(down) or outputs(up), outputs(up)) else None
+    taken = down.use.fan_in or outputs(up)  # a kernel's field counted: the rank of what it can do
+    return down if outputs(down) < min(taken, outputs(up)) else None
 
 
 def _additions(model: Evidence, up: Tensor) -> Iterator[tuple[Signal, tuple[Tensor, ...], float]]:
