@@ -139,7 +139,7 @@ class FrozenRandom(Rule):
     code = "IL313"
     name = "frozen-random"
     severity = "warning"
-    needs = frozenset({"provenance", "graph"})
+    needs = frozenset({"provenance", "statistics", "graph"})
     examples = (
         Example(frozen_before_it_was_loaded, finds=("0.weight",)),
         Example(embedding_frozen_by_default, finds=("0.weight",)),
