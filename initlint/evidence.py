@@ -499,7 +499,8 @@ class Tensor:
                 return False
             if write.kind == "random":
                 return True
-            if write.kind == "constant" and write.elements >= self.elements:
+            computed = write.kind == "constant" or (write.kind == "transform" and not write.own)
+            if computed and write.replaces and write.elements >= self.elements:
                 return False
         if any(origin.kind == "random" for origin in self.provenance.origins):
             return True

@@ -105,9 +105,17 @@ def overwritings(model: Evidence) -> Iterator[Overwriting]:
             later = next((w for w in writes[i + 1 :] if w.replaces and w.elements >= tensor.elements), None)
             if later is None or any(w.site == special.site for w in writes[writes.index(later) :]):
                 continue
-            if not special.own and not _loads(later) and _lost(special, later, tensor, lines, model):
+            if (
+                not special.own
+                and not _loads(later)
+                and not _remade(special, later, tensor)
+                and not _restored(special, later, tensor)
+                and _lost(special, later, tensor, lines, model)
+            ):
                 doubtful = special.kind == later.kind == "random" and not _loads(special)
                 unsure = doubtful and special.operation not in _HANDED
+                if unsure and _within(special, later):
+                    continue
                 yield Overwriting(tensor, special, later, lines.names[_line(later.site)], not unsure)
                 break
 
@@ -120,6 +128,34 @@ def _given(tensor: Tensor, model: Evidence) -> tuple[Write, ...]:
     first = writes[0]
     handed = not first.default and first.operation.startswith(("torch.", "Tensor.clone"))
     return (first,) if handed and first.kind != "constant" else ()
+
+
+def _remade(special: Write, later: Write, tensor: Tensor) -> bool:
+    """The later values are computed by the line that wrote the earlier ones, and copied in."""
+    origins = tensor.provenance.origins if later is tensor.provenance.last_write else ()
+    return any(_line(origin.site) == _line(special.site) for origin in origins)
+
+
+def _restored(special: Write, later: Write, tensor: Tensor) -> bool:
+    """A write that follows gives the same part its particular value again.
+
+    What became of a padding row is seen in its values; it is not told here.
+    """
+    if tensor.padding is not None and special.elements < tensor.elements and constant(special) == 0:
+        return True
+    return any(
+        write.order > later.order
+        and write.elements == special.elements
+        and write.kind == special.kind == "constant"
+        and constant(write) == constant(special)
+        for write in tensor.provenance.writes
+    )
+
+
+def _within(special: Write, later: Write) -> bool:
+    """The function that wrote last had called for the first write itself, as an override does."""
+    own = (later.site.file, later.site.qualified)
+    return any((caller.file, caller.qualified) == own for caller in special.callers)
 
 
 def _loads(write: Write) -> bool:
@@ -245,7 +281,7 @@ def repetitions(model: Evidence) -> Iterator[Repetition]:
     """Operations of one line that were applied more than once without fresh values in between."""
     for tensor in model.tensors:
         applied: dict[tuple[Line, str], list[Write]] = {}
-        events = (*tensor.provenance.origins, *tensor.provenance.writes)
+        events = (*tensor.provenance.origins, *_standing(tensor))
         for write in sorted(events, key=lambda event: event.order):
             fresh = write.kind in ("random", "constant") or write.operation in _RANGES
             if write.operation in _ACCUMULATING or (write.own and write.replaces):
@@ -256,6 +292,16 @@ def repetitions(model: Evidence) -> Iterator[Repetition]:
             if len(same) > 1 and _apart(same, tensor):
                 yield Repetition(tensor, same[0], same[1], len(same))
                 break
+
+
+def _standing(tensor: Tensor) -> tuple[Write, ...]:
+    """Writes since values that were computed elsewhere replaced all that the tensor held."""
+    writes = tensor.provenance.writes
+    for i in reversed(range(len(writes))):
+        copied = writes[i].operation == "Tensor.copy_" and not writes[i].own
+        if copied and writes[i].elements >= tensor.elements:
+            return writes[i:]
+    return writes
 
 
 def _apart(same: list[Write], tensor: Tensor) -> bool:

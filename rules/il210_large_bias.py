@@ -62,6 +62,24 @@ def detection_prior() -> nn.Module:
     return nn.Sequential(head, nn.Sigmoid())
 
 
+def gate_that_starts_closed() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate, self.value = nn.Linear(32, 64), nn.Linear(32, 64)
+            nn.init.zeros_(self.gate.weight)
+            nn.init.constant_(self.gate.bias, -10.0)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            gated: torch.Tensor = self.gate(x).exp() * self.value(x)
+            return gated
+
+    return Gated()
+
+
 def steps_of_a_state_space() -> nn.Module:
     import torch
     from torch import nn
@@ -122,6 +140,7 @@ class LargeBias(Rule):
         Example(taken_out_by_a_batch_norm, inputs=rows),
         Example(forget_gate_bias, inputs=sequences),
         Example(detection_prior, inputs=rows),
+        Example(gate_that_starts_closed, inputs=rows),
         Example(steps_of_a_state_space, inputs=rows),
     )
 
@@ -131,7 +150,7 @@ class LargeBias(Rule):
             if use is None or use.role != "shift" or figures is None or _taken_out(model, bias):
                 continue
             spread = _spread(model, bias)
-            if spread is None or (spread == 0 and not figures.constant):
+            if spread is None or (spread == 0 and not figures.constant) or _beside_zeros(model, bias):
                 continue
             squashed = use.reaches_output or use.activation in ("sigmoid", "softplus", "exp", "logsigmoid")
             limit = max(self.sigmas * spread, self.rarest if squashed else self.least)
@@ -153,9 +172,7 @@ def _spread(model: Evidence, bias: Tensor) -> float | None:
     added = model.signals_by_node.get(bias.use.node) if bias.use is not None else None
     if added is not None and bias.name in added.weights and bias.statistics and bias.statistics.constant:
         return added.forward.std
-    weight = model.by_name.get(
-        bias.name.removesuffix(bias.local_name) + bias.local_name.replace("bias", "weight")
-    )
+    weight = _weight(model, bias)
     if weight is not None and weight.use is not None and weight.statistics is not None:
         if weight.use.role == "gain":
             return weight.statistics.rms
@@ -167,6 +184,18 @@ def _spread(model: Evidence, bias: Tensor) -> float | None:
     if signal is None or signal.across_inputs is None:
         return None
     return signal.across_inputs * signal.forward.rms
+
+
+def _weight(model: Evidence, bias: Tensor) -> Tensor | None:
+    """The weight of the same layer."""
+    stem = bias.name.removesuffix(bias.local_name)
+    return model.by_name.get(stem + bias.local_name.replace("bias", "weight"))
+
+
+def _beside_zeros(model: Evidence, bias: Tensor) -> bool:
+    """A layer whose weight starts at zero starts as the constant that somebody chose: a gate, a prior."""
+    weight = _weight(model, bias)
+    return weight is not None and weight.statistics is not None and weight.statistics.absmax == 0
 
 
 def _taken_out(model: Evidence, bias: Tensor) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Location, Rule
+from initlint import Evidence, Example, Finding, Location, LostWrite, Rule
 from initlint.story import said, way
 
 if TYPE_CHECKING:
@@ -140,14 +140,14 @@ class DiscardedWrite(Rule):
     }
 
     def check(self, model: Evidence) -> Iterator[Finding]:
-        for lost in model.lost_writes:
+        for lost, *before in _together(model.lost_writes):
             yield self.finding(
                 lost,
                 f"what {said(lost.write)} wrote is in no parameter of the model: {lost.detail}",
                 measured={"surviving writes": 0},
                 expected={"surviving writes": 1},
                 help=self._remedies[lost.reason],
-                locations=way(lost.write),
+                locations=(*way(lost.write), *(Location(b.write.site, "lost before it") for b in before)),
             )
         for test in model.member_tests:
             if test.kind == "object":
@@ -160,3 +160,13 @@ class DiscardedWrite(Rule):
                     site=test.caller,
                     locations=[Location(test.site, f"never true for a parameter: {test.text}")],
                 )
+
+
+def _together(lost: Iterable[LostWrite]) -> Iterator[list[LostWrite]]:
+    """Writes that one parameter lost for one reason, the last one first."""
+    groups: dict[object, list[LostWrite]] = {}
+    for entry in lost:
+        alone = entry.write if not entry.subject else None
+        groups.setdefault((entry.subject, entry.reason, entry.detail, alone), []).append(entry)
+    for group in groups.values():
+        yield sorted(group, key=lambda entry: -entry.write.order)

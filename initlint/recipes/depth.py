@@ -37,6 +37,12 @@ class Row:
         return fan_in, fan_out, (fan_in + fan_out) / 2
 
     @property
+    def distributions(self) -> frozenset[str]:
+        """Of the schemes that fit the members, truncated ones counted as normal."""
+        found = {t.scheme.distribution for t in self.members if t.scheme is not None}
+        return frozenset("normal" if kind == "truncated" else kind for kind in found)
+
+    @property
     def elements(self) -> int:
         """Of all members together."""
         return sum(t.elements for t in self.members)
@@ -69,9 +75,12 @@ def _alike(measured: float, expected: float, elements: int) -> bool:
 
 
 def _scaled(row: Row, common: Row) -> str | None:
-    """How a row's std follows from the common one and the number of blocks, if its fans do not explain it."""
+    """How a row's std follows from the common one and the number of blocks, if its fans do not explain it.
+
+    Scaling by depth leaves the distribution what it is.
+    """
     blocks, base = len(row.members), common.std
-    if _alike(row.std, base, row.elements):
+    if _alike(row.std, base, row.elements) or not row.distributions & common.distributions:
         return None
     for own, other in zip(row.fans, common.fans, strict=True):
         if _alike(row.std, base * math.sqrt(other / own), row.elements):
