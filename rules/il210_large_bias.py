@@ -63,7 +63,6 @@ def detection_prior() -> nn.Module:
 
 
 def gate_that_starts_closed() -> nn.Module:
-    import torch
     from torch import nn
 
     class Gated(nn.Module):
