@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import exp, fsum, log, sqrt
+from math import exp, fsum, isclose, log, sqrt
 
 from initlint import theory
 from initlint.evidence import Evidence, Scheme, Tensor
@@ -12,6 +12,7 @@ from initlint.fans import chosen
 from initlint.finding import Site
 
 FEWEST = 3  # weights that make a chain
+DEFAULT = 1 / sqrt(3)  # gain of what torch.nn draws by itself, and many write out: U(±1/√fan_in)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ def chains(model: Evidence) -> Iterator[Chain]:
             continue
         scheme = next((s for s in weight.schemes if s.gain is not None), weight.scheme)
         if scheme is None or scheme.distribution in ("constant", "identity") or chosen(weight):
+            continue
+        if scheme.distribution == "uniform" and isclose(scheme.gain or 0.0, DEFAULT, rel_tol=1e-6):
             continue
         if use.activation in theory.ACTIVATIONS and use.activation != "sigmoid":
             groups.setdefault((weight.site, use.activation), []).append((weight, scheme))

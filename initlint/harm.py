@@ -91,6 +91,27 @@ def restored(model: Evidence, weight: Tensor) -> bool:
     return use.normalised_after and use.activation in (None, "none")
 
 
+def decides(model: Evidence, weight: Tensor) -> bool:
+    """No gradient passes the products of a weight that has one: they only make a choice, of a code say."""
+    signal, gradient = _signal(model, weight), weight.gradient
+    trained = gradient is not None and gradient.scale is not None
+    return trained and signal is not None and signal.backward is None
+
+
+def carried(model: Evidence, weight: Tensor) -> bool:
+    """A constant that is added to the outputs of a weight carries them: a gate that starts open."""
+    signal = _signal(model, weight)
+    return signal is not None and any(
+        shift.use is not None
+        and shift.use.role == "shift"
+        and shift.use.wiring.sources == (weight.name,)
+        and shift.statistics is not None
+        and shift.statistics.constant
+        and shift.statistics.absmax * DECAY > signal.forward.rms
+        for shift in model.parameters
+    )
+
+
 def saturates(model: Evidence, tensor: Tensor) -> bool:
     """An activation or softmax behind the place where a tensor is used is mostly flat."""
     signal = _signal(model, tensor)

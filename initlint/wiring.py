@@ -149,9 +149,12 @@ class Wires:
                     visited.add(q)
                     queue.append(q)
         for p in products:
-            for q in seen.flowing[p][-2:]:
+            pair = seen.flowing[p][-2:]
+            for q, other in (pair, pair[::-1]):
                 origin, piece = self._origin(q)
-                if origin is not None and origin != stream and not self._depends(origin, stream):
+                if origin is None or origin == stream or self._depends(origin, stream):
+                    continue
+                if self._depends(other, stream):
                     for name in self._mains.get(origin, ()):
                         self._gates.setdefault(name, set()).add(piece)
 

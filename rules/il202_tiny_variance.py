@@ -69,6 +69,25 @@ def small_head_of_two_layers() -> nn.Module:
     return nn.Sequential(nn.Linear(32, 64), nn.ReLU(), hidden, nn.ReLU(), readout)
 
 
+def gate_held_open_by_its_bias() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.outer = nn.Linear(32, 32), nn.Linear(32, 4)
+            self.weight, self.bias = nn.Parameter(torch.empty(32, 32)), nn.Parameter(torch.ones(32))
+            nn.init.normal_(self.weight, std=1e-6)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hidden = self.inner(x)
+            gated: torch.Tensor = self.outer(hidden * (hidden @ self.weight + self.bias))
+            return gated
+
+    return Gated()
+
+
 def rows() -> torch.Tensor:
     import torch
 
@@ -82,8 +101,8 @@ class TinyVariance(Rule):
     1, with no normalisation to restore the scale, all that follows hardly depends on the input, and all
     that comes before hardly receives a gradient.
 
-    Draw the weight with a standard deviation of gain/√fan_in. A small value is right for the last layer and
-    for the end of a residual branch.
+    Draw the weight with a standard deviation of gain/√fan_in. A small value is right for the last layer, for
+    the end of a residual branch, and for a gate that its bias holds open.
 
     References:
         Glorot & Bengio, Understanding the difficulty of training deep feedforward neural networks, 2010.
@@ -109,6 +128,7 @@ class TinyVariance(Rule):
         Example(small_layers_that_are_normalised, inputs=rows),
         Example(small_end_of_a_branch, inputs=rows),
         Example(small_head_of_two_layers, inputs=rows),
+        Example(gate_held_open_by_its_bias, inputs=rows),
     )
 
     #: Expected std over std: matrices of std 0.02 with two inputs, the narrowest in use, reach 53.
@@ -121,12 +141,9 @@ class TinyVariance(Rule):
             use, figures = weight.use, weight.statistics
             if use is None or figures is None or not use.fan_in or figures.constant:
                 continue
-            if (
-                use.reaches_output
-                or use.ends_residual
-                or figures.std >= self.usual
-                or _in_head(model, weight)
-            ):
+            if use.reaches_output or use.ends_residual or figures.std >= self.usual:
+                continue
+            if _in_head(model, weight) or harm.carried(model, weight):
                 continue
             expected = (theory.gain(use.activation) or 1.0) / sqrt(use.fan_in)
             if not theory.falls_short(figures.std, expected, figures.count, ratio=self.ratio):

@@ -113,6 +113,8 @@ class GainMismatch(Rule):
     ratio: float = 1.1
     #: Growth or shrinkage at the end of a chain, predicted and measured: √2 a layer reaches it in four.
     total: float = 3.0
+    #: Where that comes to a warning: a few layers of Xavier before ReLU, as in graph networks, do not.
+    visible: float = 10.0
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         told: set[str] = set()
@@ -137,7 +139,8 @@ class GainMismatch(Rule):
             if low / self.ratio <= chain.gain <= high * self.ratio:
                 continue
             expected = low if chain.gain < low else high
-            effect = self._growth(chain, chain.gain / expected) or self._saturation(model, chain, expected)
+            grows = self._growth(chain, chain.gain / expected)
+            effect = grows or self._saturation(model, chain, expected)
             if effect is None:
                 continue
             yield self.finding(
@@ -147,6 +150,7 @@ class GainMismatch(Rule):
                 related=[weight.name for weight in chain.weights[1:]],
                 measured={"gain": chain.gain, "growth": chain.growth},
                 expected={"gain": expected},
+                severity="note" if 1 / self.visible < chain.growth < self.visible and grows else None,
                 help=f"use the gain of {chain.activation}, {expected:.3g}: std = {expected:.3g}/√fan_in",
                 suggestion=redraw(*chain.weights),
             )

@@ -156,7 +156,7 @@ class WrongFan(Rule):
 
     def _shows(self, model: Evidence, weight: Tensor, wrong: Misreading) -> bool:
         """The signal is off as the fan is, and no normalisation corrects it."""
-        if max(wrong.ratio, 1 / wrong.ratio) < self.visible:
+        if max(wrong.ratio, 1 / wrong.ratio) < self.visible or harm.decides(model, weight):
             return False
         if harm.of_excess(model, weight) if wrong.ratio > 1 else harm.of_lack(model, weight):
             return True
