@@ -13,6 +13,7 @@ from initlint.dataflow import reached, replaces
 from initlint.evidence import LostWrite, Tie
 from initlint.provenance import Reading
 from initlint.recorder import Event, Module, Storage
+from initlint.sites import role
 from initlint.source import keeps
 
 #: Operations that leave their operand as it was, unlike the one whose name ends in an underscore.
@@ -72,7 +73,7 @@ class _Search:
             return self._replaced(storage, index)
         source = _parameter_behind(storage)
         if source is None:
-            return None
+            return self._nowhere(storage, index)
         owner, local = source.slots[-1]
         subject = self._path(owner)
         made = storage[0]
@@ -85,6 +86,19 @@ class _Search:
         detail = f"{spelling.operation(made)} made a temporary"
         name = f"{subject}.{local}".lstrip(".")
         return LostWrite(self.reading.write(storage, index), "temporary", name, detail)
+
+    def _nowhere(self, storage: Storage, index: int) -> LostWrite | None:
+        """A tensor that torch.nn.init filled and nothing read, as large as a parameter left alone."""
+        recorder = self.reading.recorder
+        called = storage[index].called
+        if called is None or role(called) != "init" or storage[0].inputs:
+            return None
+        for name, tensor in self.tensors.items():
+            held = recorder.storage(tensor)
+            if held and tensor.numel() == storage[index].numel > 1 and all(e.default for e in held):
+                detail = "the tensor that it filled went nowhere"
+                return LostWrite(self.reading.write(storage, index), "temporary", name, detail)
+        return None
 
     def unused(self, storage: Storage) -> LostWrite | None:
         """A result computed from a parameter, of its size, that the line let go."""

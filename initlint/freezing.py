@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import sqrt
 
-from initlint.evidence import Evidence, Tensor, Use, Write
+from initlint.evidence import Evidence, Tensor, Write
+from initlint.recipes.recipe import outputs
 
 _FLOATING = ("float", "bfloat", "complex")
 
@@ -66,10 +67,9 @@ def _neutral(model: Evidence, tensor: Tensor) -> bool:
     use, figures = tensor.use, tensor.statistics
     if not tensor.requires_grad or use is None or figures is None or use.reaches_output:
         return False
-    if use.fan_in and use.role in ("matrix", "kernel"):
-        return figures.maximum == figures.minimum == 0 or (
-            use.ends_residual and figures.rms * sqrt(use.fan_in) < _SLIGHT
-        )
+    if use.role == "lookup" or use.fan_in:
+        slight = use.ends_residual and figures.rms * sqrt(use.fan_in or 1) < _SLIGHT
+        return figures.maximum == figures.minimum == 0 or slight
     if use.role not in ("scalar", "gain") or tensor.owner_package == "torch" or not figures.constant:
         return False
     sources = [model.by_name[name] for name in use.wiring.sources]
@@ -101,20 +101,20 @@ def _adapted(model: Evidence, tensor: Tensor) -> bool:
         t for t in model.parameters if t.requires_grad and t.use is not None and t.use.node == base.node
     ]
     return len([t for t in merged if len(t.shape) > 1]) > 1 or any(
-        _updates(base, down, up)
+        _updates(tensor, down, up)
         for up in model.parameters
         if up.requires_grad and up.use is not None and len(up.use.wiring.sources) == 1
         if (down := model.by_name.get(up.use.wiring.sources[0])) is not None
     )
 
 
-def _updates(base: Use, down: Tensor, up: Tensor) -> bool:
+def _updates(frozen: Tensor, down: Tensor, up: Tensor) -> bool:
     """`up` after `down` leads from what the base takes to what it gives, through fewer features."""
-    first, second = down.use, up.use
-    if first is None or second is None or second.fan_in is None or not down.requires_grad:
+    base, first, second = frozen.use, down.use, up.use
+    if base is None or first is None or second is None or second.fan_in is None or not down.requires_grad:
         return False
     return (
         first.wiring.sources == base.wiring.sources
-        and (first.fan_in, second.fan_out) == (base.fan_in, base.fan_out)
-        and second.fan_in < min(base.fan_in or 0, base.fan_out or 0)
+        and (first.fan_in, outputs(up)) == (base.fan_in, outputs(frozen))
+        and second.fan_in < min(base.fan_in or 0, outputs(frozen))
     )

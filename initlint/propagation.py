@@ -309,6 +309,16 @@ def _way_up(model: Evidence, signal: Signal) -> Iterator[Signal]:
         current = None if _renewed(model, current) or current.kind == "input" else upstream(model, current)
 
 
+def stack(model: Evidence, weights: Iterable[Tensor]) -> tuple[Location, ...]:
+    """The line that makes the list of layers or blocks that all the weights stand in."""
+    owners = [weight.owner.split(".") for weight in weights]
+    path = ".".join(steps[0] for steps in takewhile(lambda s: len(set(s)) == 1, zip(*owners, strict=False)))
+    module = model.modules_by_path.get(path) if path else None
+    if module is None or module.construction is None or not module.children:
+        return ()
+    return (Location(module.construction, f"{path} is made here"),)
+
+
 def told(steps: Iterable[Signal], tensors: Iterable[Tensor]) -> tuple[Location, ...]:
     """The lines that tell a story of weights and the operations that apply them."""
     written = [Location(t.site, f"{t.name} got its values") for t in tensors if t.site is not None]

@@ -98,7 +98,12 @@ class GainMismatch(Rule):
     name = "gain-mismatch"
     severity = "warning"
     needs = frozenset({"provenance", "statistics", "graph", "probe"})
-    explained_by = {"wrong-fan": "same", "repeated-init": "same", "overwritten-init": "same"}
+    explained_by = {
+        "wrong-fan": "same",
+        "biased-mean": "same",
+        "repeated-init": "same",
+        "overwritten-init": "same",
+    }
     examples = (
         Example(linear_gain_before_relu, finds=("0.weight", "18.weight"), inputs=rows),
         Example(selu_gain_of_pytorch, finds=("0.weight", "38.weight"), inputs=rows),

@@ -120,7 +120,12 @@ class WrongFan(Rule):
     name = "wrong-fan"
     severity = "warning"
     needs = frozenset({"provenance", "statistics", "graph", "probe"})
-    explained_by = {"repeated-init": "same", "overwritten-init": "same", "uninitialized-memory": "same"}
+    explained_by = {
+        "repeated-init": "same",
+        "overwritten-init": "same",
+        "recipe-deviation": "same",
+        "uninitialized-memory": "same",
+    }
     examples = (
         Example(stored_as_inputs_by_outputs, finds=("weight",), inputs=rows),
         Example(stack_of_experts, finds=("first",), inputs=rows),

@@ -30,6 +30,16 @@ def clone_written() -> nn.Module:
     return model
 
 
+def tensor_never_copied() -> nn.Module:
+    import torch
+    from torch import nn
+
+    model = nn.Linear(4, 8)
+    wanted = torch.empty(8, 4)
+    nn.init.orthogonal_(wanted)
+    return model
+
+
 def rows_picked_by_a_list() -> nn.Module:
     from torch import nn
 
@@ -122,6 +132,7 @@ class DiscardedWrite(Rule):
     examples = (
         Example(written_under_weight_norm, finds=("0",)),
         Example(clone_written, finds=("weight",)),
+        Example(tensor_never_copied, finds=("weight",)),
         Example(rows_picked_by_a_list, finds=("weight",)),
         Example(layer_replaced_after_init, finds=("head.weight",)),
         Example(parameter_handed_to_a_test_for_modules, finds=("weight",)),

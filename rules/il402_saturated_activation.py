@@ -109,6 +109,7 @@ class SaturatedActivation(Rule):
         "uninitialized-memory": "upstream",
         "non-finite-parameter": "upstream",
         "repeated-init": "upstream",
+        "biased-mean": "same",
         "exploding-signal": "upstream",
         "norm-scale": "upstream",
         "running-stats": "upstream",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Evidence, Example, Finding, Rule
-from initlint.propagation import culprits, stretches, told
+from initlint.propagation import culprits, stack, stretches, told
 from initlint.remedy import redraw
 
 if TYPE_CHECKING:
@@ -127,6 +127,6 @@ class ExplodingSignal(Rule):
                 help="start the residual branches at zero or divide them by the square root of their number"
                 if sums
                 else "use the gain of the activation that follows each weight, or normalise between layers",
-                locations=told(sums[:1] or stretch.steps[:1], guilty),
+                locations=(*told(sums[:1] or stretch.steps[:1], guilty), *stack(model, guilty)),
                 suggestion=None if sums else redraw(*guilty),
             )

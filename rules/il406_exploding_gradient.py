@@ -72,6 +72,7 @@ class ExplodingGradient(Rule):
         "gain-mismatch": "anywhere",
         "wrong-fan": "anywhere",
         "norm-scale": "anywhere",
+        "recipe-deviation": "same",
         "running-stats": "anywhere",
     }
     examples = (
