@@ -55,7 +55,8 @@ def construct(
 
     Raises TargetError of stage "import" or "build". Generators and the determinism flag are restored.
     """
-    recorder, questions = Recorder(), Questions()
+    questions = Questions()
+    recorder = Recorder(questions.paused)
     try:
         return _construct(load, recorder, questions, seed, enter)
     finally:

@@ -80,7 +80,8 @@ class Constructors:
             recorder.unwatched = True
             _C._pop_torch_dispatch_stack(None)
             try:
-                original(module, *args, **kwargs)
+                with recorder.hush():
+                    original(module, *args, **kwargs)
             finally:
                 _C._push_on_torch_dispatch_stack(recorder)
                 recorder.unwatched = False

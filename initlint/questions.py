@@ -12,7 +12,8 @@ import fnmatch
 import re
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from initlint.sites import Instruction, outside
+from initlint.sites import Instruction, outside, package
 from initlint.source import syntax
 
 Kind = Literal["name", "class", "attribute"]
@@ -117,7 +118,7 @@ class _Plan:
 
 
 class Questions:
-    """Context manager: hears all that initialisers outside torch ask in this thread."""
+    """Context manager: hears all that the user's own initialisers ask in this thread."""
 
     def __init__(self) -> None:
         self.asked: list[Question] = []
@@ -135,6 +136,18 @@ class Questions:
         if self._listening:
             sys.settrace(None)
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Hear nothing of what runs inside."""
+        if not self._listening or sys.gettrace() != self._called:
+            yield
+            return
+        sys.settrace(None)
+        try:
+            yield
+        finally:
+            sys.settrace(self._called)
+
     def ran(self, code: CodeType) -> bool:
         """A function was called; taken for granted where nobody listened."""
         return code in self._plans or not self._listening
@@ -149,8 +162,8 @@ class Questions:
 
     def _plan(self, code: CodeType, frame: FrameType) -> _Plan | None:
         self._plans[code] = None
-        if not outside(code.co_filename) or code.co_name.startswith("<"):
-            return None
+        if code.co_name.startswith("<") or not outside(code.co_filename) or package(code.co_filename):
+            return None  # a library's own helpers know many more layers than this model has
         caller = frame.f_back.f_code if frame.f_back is not None else None
         initialises = _initialises(code)
         if initialises:
@@ -191,28 +204,30 @@ def _initialises(code: CodeType) -> bool:
 
 
 def _questions(code: CodeType, tree: ast.AST, *, predicate: bool) -> Iterator[Question]:
-    strings = _class_names(tree)
-    for node, branch in _conditions(tree, predicate):
-        for part in _parts(node):
-            found = _understood(part, strings)
-            if found is not None:
-                kind, variable, literals = found
-                formula = compile(ast.Expression(part), code.co_filename, "eval")
-                yield Question(code, part, kind, variable, literals, formula, branch)
+    nodes = list(ast.walk(tree))
+    strings = _class_names(nodes)
+    for test, body in _conditions(nodes, predicate):
+        understood = [(part, found) for part in _parts(test) if (found := _understood(part, strings))]
+        if not understood:
+            continue
+        branch = body is None or any(_may_write(node) for statement in body for node in ast.walk(statement))
+        for part, (kind, variable, literals) in understood if branch or predicate else ():
+            formula = compile(ast.Expression(part), code.co_filename, "eval")
+            yield Question(code, part, kind, variable, literals, formula, branch)
 
 
-def _conditions(tree: ast.AST, predicate: bool) -> Iterator[tuple[ast.expr, bool]]:
-    """Expressions that decide what is written, or (in a predicate) what is returned."""
-    for node in ast.walk(tree):
+def _conditions(
+    nodes: Iterable[ast.AST], predicate: bool
+) -> Iterator[tuple[ast.expr, list[ast.stmt] | None]]:
+    """Expressions that decide whether statements run, what is looped over, or what a predicate returns."""
+    for node in nodes:
         if isinstance(node, ast.If):
-            writes = any(map(_may_write, (child for s in node.body for child in ast.walk(s))))
-            if writes or predicate:
-                yield node.test, writes
+            yield node.test, node.body
         elif isinstance(node, ast.comprehension):
             for test in node.ifs:
-                yield test, True
+                yield test, None
         elif isinstance(node, ast.Return) and predicate and node.value is not None:
-            yield node.value, True
+            yield node.value, None
 
 
 def _may_write(node: ast.AST) -> bool:
@@ -236,11 +251,11 @@ def _parts(test: ast.expr) -> Iterator[ast.expr]:
         yield test
 
 
-def _class_names(tree: ast.AST) -> frozenset[str]:
+def _class_names(nodes: Iterable[ast.AST]) -> frozenset[str]:
     """Variables that hold the name of a class: classname = m.__class__.__name__."""
     return frozenset(
         target.id
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Attribute)
         if node.value.attr == "__name__"
         for target in node.targets

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from types import CodeType, FrameType, TracebackType
 from typing import Any, NamedTuple
@@ -122,10 +123,14 @@ def _tensors(value: object) -> Iterator[torch.Tensor]:
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Context manager under which the target is imported and built."""
+    """Context manager under which the target is imported and built.
 
-    def __init__(self) -> None:
+    `hush` makes other listeners deaf to constructors that run unwatched.
+    """
+
+    def __init__(self, hush: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.hush = hush
         self.order = 0
         self.storages: dict[int, Storage] = {}
         self.writes: list[tuple[Storage, int]] = []  # explicit ones: storage and position among its events

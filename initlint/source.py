@@ -35,15 +35,20 @@ def body(code: CodeType) -> tuple[ast.stmt, ...]:
 
 def syntax(code: CodeType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
     """A function's syntax tree, lines as in its file; None if its source cannot be read."""
-    lines = linecache.getlines(code.co_filename)[code.co_firstlineno - 1 :]
+    block = linecache.getlines(code.co_filename)[code.co_firstlineno - 1 : _last_line(code)]
     try:
-        block = inspect.getblock(lines)
         margin = len(block[0]) - len(block[0].lstrip())
-        tree = ast.parse("".join(line[margin:] if line[:margin].isspace() else line for line in block))
+        text = "".join(line[margin:] if line[:margin].isspace() else line for line in block)
+        tree = ast.parse("\n" * (code.co_firstlineno - 1) + text)
     except (SyntaxError, IndexError):
         return None
-    ast.increment_lineno(tree, code.co_firstlineno - 1)
     return next((n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))), None)
+
+
+def _last_line(code: CodeType) -> int:
+    """The line on which a function's last instruction ends, functions inside it included."""
+    ends = [end or 0 for _, end, _, _ in code.co_positions()]
+    return max([*ends, *(_last_line(part) for part in code.co_consts if isinstance(part, CodeType))])
 
 
 @functools.lru_cache(maxsize=4096)
