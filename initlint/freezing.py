@@ -31,6 +31,23 @@ def frozen_draws(model: Evidence) -> Iterator[tuple[Tensor, bool]]:
         yield tensor, born or (line is not None and line.package is not None)
 
 
+def frozen_zeros(model: Evidence) -> Iterator[Tensor]:
+    """Weights of zeros only that somebody's own line froze; no copies, nothing loaded."""
+    for weight in model.weights:
+        figures, line = weight.statistics, weight.provenance.frozen
+        if (
+            figures is not None
+            and figures.constant
+            and figures.mean == 0
+            and not weight.requires_grad
+            and line is not None
+            and line.package is None
+            and weight.provenance.copied_from is None
+            and not any(write.pretrained for write in weight.provenance.writes)
+        ):
+            yield weight
+
+
 def draw(tensor: Tensor) -> Write | None:
     """The write that the values go back to: the last draw, or what replaced all values since."""
     writes = reversed(tensor.provenance.writes)

@@ -3,7 +3,7 @@
 Siblings have one role, as far as the graph tells, and one shape, unless they stand in blocks of a stack.
 What differs is a number in the name (`blocks.3.fc1.weight`), the layer or direction of a recurrent module
 (`weight_hh_l1_reverse`), a direction word (`rnn_bwd`), or the whole local name of three and more modules
-that stand side by side (`to_q`, `to_k`, `to_v`).
+that stand side by side (`to_q`, `to_k`, `to_v`). Stages (`stage1.0.conv`, `stage2.1.conv`) are kin as well.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from initlint import theory
 from initlint.evidence import Evidence, Tensor, Write
 from initlint.finding import Site
 
-Kind = Literal["index", "block", "layer", "direction", "named"]
+Kind = Literal["index", "block", "stage", "layer", "direction", "named"]
 
 _NUMBERINGS: dict[Kind, re.Pattern[str]] = {
     "index": re.compile(r"(?:(?<=\.)|^)\d+(?=\.|$)"),
@@ -26,8 +26,14 @@ _NUMBERINGS: dict[Kind, re.Pattern[str]] = {
     "direction": re.compile(r"(?:(?<=[._])|^)(?:forward|backward|fwd|bwd|fw|bw|left|right)(?=[._]|$)"),
 }
 
+_NUMBER = re.compile(r"\d+")
+
 FAR = 10.0
 """Factor between standard deviations that no schedule over a few layers reaches."""
+MANIFOLD = 3.0
+"""Factor between layers of one scheme that the gains of their activations, 3/4 to 5/3, do not explain."""
+LARGEST_GAIN = 1.5 * max(theory.PYTORCH_GAINS.values())
+"""std·√fan_in that no scheme for any activation comes near."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +90,15 @@ def oddities(model: Evidence, *, ratio: float, shift: float) -> Iterator[Oddity]
         written: dict[frozenset[Site], list[Tensor]] = {}
         for member in known:
             written.setdefault(lines(member), []).append(member)
+        yield from _on_top(group, written, ratio)
+        if group.kind == "stage":
+            continue
         for few, missed in written.items():
-            more = [(len(w), key, w) for key, w in written.items() if few < key and not _chosen(group, w)]
+            more = [
+                (len(w), key, w)
+                for key, w in written.items()
+                if few < key and not _chosen(group, w) and not _reached(few, missed, w)
+            ]
             if more:
                 _, key, typical = max(more, key=lambda entry: entry[0])
                 write = next(w for w in reversed(typical[0].provenance.writes) if w.site in key - few)
@@ -94,6 +107,7 @@ def oddities(model: Evidence, *, ratio: float, shift: float) -> Iterator[Oddity]
                         continue
                     yield Oddity(odd, tuple(typical), write, missed=True, kind=group.kind)
         yield from _far(group, known)
+    yield from _strangers(model)
 
 
 def _known(parameter: Tensor) -> bool:
@@ -114,6 +128,80 @@ def _chosen(group: Siblings, written: list[Tensor]) -> bool:
         return True
     last = written[0].provenance.last_write
     return not _in_block(group.pattern) or last is None or last.kind != "random"
+
+
+def _reached(few: frozenset[Site], missed: list[Tensor], written: list[Tensor]) -> bool:
+    """An initialiser reached several, so that what a single one got besides is the exception."""
+    return bool(few) and len(missed) > 1 and len(written) == 1
+
+
+def _on_top(group: Siblings, written: dict[frozenset[Site], list[Tensor]], ratio: float) -> Iterator[Oddity]:
+    """A single one that a line of its own drew anew, after an initialiser had written all.
+
+    The first and the last of a row may well be special: outside of blocks in any way, in blocks by values
+    that are smaller, as at the end of a residual branch.
+    """
+    if group.kind == "named":
+        return  # what stands side by side under other names may have other duties
+    for few, typical in written.items():
+        for key, others in written.items():
+            odd = others[0]
+            last = odd.provenance.last_write
+            if not few < key or not _reached(few, typical, others) or len(odd.shape) < 2 or last is None:
+                continue
+            edge = odd is group.members[0] or odd is group.members[-1]
+            if last.kind not in ("random", "transform") or (edge and not _repeated(group)):
+                continue
+            if _departs(odd, typical, ratio, larger=edge):
+                yield Oddity(odd, tuple(typical), last, missed=False)
+
+
+def _strangers(model: Evidence) -> Iterator[Oddity]:
+    """A weight without siblings, drawn anew by a line of its own at a scale unlike any other of the model."""
+    written: dict[frozenset[Site], list[Tensor]] = {}
+    for weight in model.weights:
+        if _known(weight):
+            written.setdefault(lines(weight), []).append(weight)
+    for few, typical in written.items():
+        for key, others in written.items():
+            odd, last = others[0], others[0].provenance.last_write
+            if not few < key or len(others) > 1 or len(typical) < 3 or last is None or last.kind != "random":
+                continue
+            if odd.use is None or odd.use.activation in ("sin", "cos"):
+                continue  # frequencies of Fourier features
+            if _gain(odd) > LARGEST_GAIN and _departs(odd, typical, MANIFOLD, larger=True):
+                yield Oddity(odd, tuple(typical), last, missed=False)
+
+
+def _gain(weight: Tensor) -> float:
+    fan_in = weight.use.fan_in if weight.use is not None else None
+    return weight.statistics.std * sqrt(fan_in) if weight.statistics is not None and fan_in else 0.0
+
+
+def _repeated(group: Siblings) -> bool:
+    """Its members are parts of larger units that repeat, not layers of one row."""
+    return group.kind != "index" or _in_block(group.pattern)
+
+
+def _departs(odd: Tensor, typical: list[Tensor], ratio: float, *, larger: bool) -> bool:
+    """Its scale is another one in every measure in which its siblings agree."""
+    figures = [t.statistics for t in (odd, *typical) if t.statistics is not None]
+    if len(figures) <= len(typical) or any(f.constant for f in figures):
+        return False
+    size = min(f.count for f in figures) // 2
+    common = []
+    for fan in _FANS:
+        own, *gains = (
+            f.std * sqrt(fan(*(theory.fans(t.shape) or (1, 1))))
+            for f, t in zip(figures, (odd, *typical), strict=True)
+        )
+        if not theory.exceeds(max(gains), min(gains), size):
+            common.append((own, gains))
+    return bool(common) and all(
+        theory.exceeds(own, max(gains), size, ratio=ratio)
+        or (not larger and theory.falls_short(own, min(gains), size, ratio=ratio))
+        for own, gains in common
+    )
 
 
 def _left_on_purpose(group: Siblings, odd: Tensor) -> bool:
@@ -189,6 +277,9 @@ def _patterns(parameter: Tensor) -> Iterator[tuple[Kind, str]]:
             if kind == "index" and _in_block(pattern):
                 yield "block", pattern
     container, _, module = parameter.owner.rpartition(".")
+    if len(_NUMBER.findall(container)) > 1:
+        stages = _NUMBER.sub("{}", container)
+        yield "stage", f"{stages}.{module}.{parameter.local_name}"
     if module and not module.isdigit():
         yield "named", f"{container}.{{}}.{parameter.local_name}".lstrip(".")
 
@@ -198,7 +289,7 @@ def _part(parameter: Tensor, kind: Kind) -> tuple[object, ...]:
     place = (use.role, use.reaches_output, use.ends_residual) if use is not None else ()
     depth = use.depth if use is not None and kind == "named" else None
     owner = parameter.owner_class if kind == "named" else None
-    return parameter.shape if kind != "block" else len(parameter.shape), owner, place, depth
+    return len(parameter.shape) if kind in ("block", "stage") else parameter.shape, owner, place, depth
 
 
 def _in_block(pattern: str) -> bool:

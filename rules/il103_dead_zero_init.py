@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Evidence, Example, Finding, Rule
+from initlint.freezing import frozen_zeros
 from initlint.remedy import redraw
 
 if TYPE_CHECKING:
@@ -56,6 +57,30 @@ def zero_head() -> nn.Module:
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), head)
 
 
+def frozen_zero_head() -> nn.Module:
+    model = zero_head()
+    model.get_parameter("2.weight").requires_grad_(False)
+    return model
+
+
+def frozen_copy_of_a_zero_head() -> nn.Module:
+    import copy
+
+    from torch import nn
+
+    class Distilled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.student = zero_head()
+            self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            distance: torch.Tensor = self.student(x) - self.teacher(x)
+            return distance
+
+    return Distilled()
+
+
 def batch() -> torch.Tensor:
     import torch
 
@@ -66,7 +91,8 @@ class DeadZeroInit(Rule):
     """A zero weight whose gradient is zero at every step.
 
     Each of two zero factors in series keeps the other's gradient at zero, and so does a zero layer in
-    front of a ReLU: the parameters never move from where they are.
+    front of a ReLU: the parameters never move from where they are. A zero weight that is frozen lets
+    nothing through in either direction, for ever.
 
     Draw one factor of the pair from a distribution and keep the other at zero.
 
@@ -82,14 +108,28 @@ class DeadZeroInit(Rule):
     examples = (
         Example(both_lora_factors_zero, finds=("down", "up"), inputs=batch),
         Example(zeros_into_relu, finds=("0.weight",), inputs=batch),
+        Example(frozen_zero_head, finds=("2.weight",), inputs=batch),
         Example(one_lora_factor_zero, inputs=batch),
+        Example(frozen_copy_of_a_zero_head, inputs=batch),
         Example(zero_head, inputs=batch),
     )
 
     def check(self, model: Evidence) -> Iterator[Finding]:
+        closed = {weight.name for weight in frozen_zeros(model)}
         for weight in model.weights:
             figures, settled = weight.statistics, weight.confirmation
-            if figures is None or settled is None or not weight.requires_grad:
+            if figures is None:
+                continue
+            if weight.name in closed:
+                yield self.finding(
+                    weight,
+                    "every value is 0, and it does not require a gradient: no input ever passes through it",
+                    measured={"value": 0.0},
+                    expected={"requires_grad": True},
+                    help="leave requires_grad at True, or load the values that it is to keep",
+                    site=weight.provenance.frozen,
+                )
+            if settled is None or not weight.requires_grad:
                 continue
             if figures.constant and settled.zero_gradient:
                 yield self.finding(

@@ -101,6 +101,9 @@ class InconsistentInit(Rule):
         "overwritten-init": "same",
         "recipe-deviation": "same",
         "dead-zero-init": "same",
+        "huge-variance": "same",
+        "tiny-variance": "same",
+        "wrong-fan": "same",
     }
     ratio: float = 1.5  #: factor between standard deviations below which the choice of scheme is taste
     shift: float = 0.25  #: difference that matters to a bias, in units of the pre-activation (about 1)

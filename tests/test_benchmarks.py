@@ -136,15 +136,21 @@ def test_fault_is_what_its_name_says(fault: Fault) -> None:
 
 def test_zero_end_of_a_residual_branch_is_no_fault_and_a_zero_branch_is() -> None:
     zero = next(fault for fault in FAULTS if fault.name == "zero")
-    assert not is_real(zero, BY_NAME["moe"], "blocks.1.experts.w2", effect=2)
-    assert is_real(zero, BY_NAME["moe"], "blocks.1.experts", effect=2)
+    assert not is_real(zero, BY_NAME["moe"], "blocks.1.experts.w2", effect=10)
+    assert is_real(zero, BY_NAME["moe"], "blocks.1.experts", effect=10)
 
 
-def test_bias_before_a_softmax_over_keys_is_no_fault() -> None:
-    """A constant bias on all keys shifts every score alike; on the queries it does not."""
+def test_bias_before_a_softmax_over_keys_is_no_fault_and_before_a_tanh_is() -> None:
+    """A constant bias on all keys shifts every score alike."""
     large = next(fault for fault in FAULTS if fault.name == "bias 10")
-    assert not is_real(large, BY_NAME["bert"], "layers.0.key.bias", effect=2)
-    assert is_real(large, BY_NAME["bert"], "layers.0.query.bias", effect=2)
+    assert not is_real(large, BY_NAME["bert"], "layers.0.key.bias", effect=10)
+    assert is_real(large, BY_NAME["bert"], "pooler.bias", effect=10)
+
+
+def test_a_larger_scale_is_a_fault_where_training_suffers() -> None:
+    scale = next(fault for fault in FAULTS if fault.name == "gain 3, one layer")
+    assert not is_real(scale, BY_NAME["resnet"], "layers.1.conv1.weight", effect=10)
+    assert is_real(scale, BY_NAME["gpt"], "h.1.c_attn.weight", effect=10)
 
 
 def test_alarms_are_counted_by_rule_and_model(capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,6 +107,50 @@ def test_an_initialiser_that_returns_after_the_first_block() -> None:
     assert {"1.q.weight"} <= odd(build)
 
 
+def initialised(count: int) -> nn.ModuleList:
+    model = blocks(count)
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            small(module)
+    return model
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_a_block_that_got_a_larger_draw_on_top(place: int) -> None:
+    def build() -> nn.Module:
+        model = initialised(4)
+        nn.init.normal_(model.get_parameter(f"{place}.k.weight"), std=0.5)
+        return model
+
+    assert odd(build) == {f"{place}.k.weight"}
+
+
+def test_a_smaller_draw_at_the_end_of_a_stack_is_a_choice() -> None:
+    def build() -> nn.Module:
+        model = initialised(4)
+        nn.init.normal_(model.get_parameter("3.k.weight"), std=0.001)
+        return model
+
+    assert odd(build) == set()
+
+
+def test_stages_of_other_widths_are_kin() -> None:
+    class Stages(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stage1 = nn.ModuleList([Block(32)])
+            self.stage2 = nn.ModuleList([Block(48), Block(48)])
+            for layer in self.modules():
+                if isinstance(layer, nn.Linear):
+                    nn.init.xavier_normal_(layer.weight)
+            self.larger(self.stage1[0])
+
+        def larger(self, block: nn.Module) -> None:
+            nn.init.normal_(block.get_parameter("q.weight"), std=3 / 32**0.5)
+
+    assert odd(Stages) == {"stage1.0.q.weight"}
+
+
 @pytest.mark.parametrize("chosen", [0, -1])
 def test_a_special_first_or_last_layer_is_a_choice(chosen: int) -> None:
     def build() -> nn.Module:
