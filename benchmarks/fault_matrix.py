@@ -26,7 +26,7 @@ ARCHITECTURES = (
     "resnet", "convnext", "vit", "gpt", "llama", "lstm", "unet", "gcn", "mlp-mixer", "mamba",
     "bert", "moe", "kaiming-mlp", "plain-cnn", "ppo",
 )  # fmt: skip
-TRIES = 12  # places looked at for one that makes a real fault
+TRIES = 24  # places looked at for one that makes a real fault
 
 
 @dataclass(frozen=True, slots=True)

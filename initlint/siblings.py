@@ -76,7 +76,7 @@ class Oddity:
     typical: tuple[Tensor, ...]
     write: Write
     missed: bool
-    kind: Kind
+    kind: Kind | None
 
 
 def oddities(model: Evidence, *, ratio: float, shift: float) -> Iterator[Oddity]:
@@ -153,7 +153,7 @@ def _on_top(group: Siblings, written: dict[frozenset[Site], list[Tensor]], ratio
             if last.kind not in ("random", "transform") or (edge and not _repeated(group)):
                 continue
             if _departs(odd, typical, ratio, larger=edge):
-                yield Oddity(odd, tuple(typical), last, missed=False)
+                yield Oddity(odd, tuple(typical), last, missed=False, kind=group.kind)
 
 
 def _strangers(model: Evidence) -> Iterator[Oddity]:
@@ -170,7 +170,7 @@ def _strangers(model: Evidence) -> Iterator[Oddity]:
             if odd.use is None or odd.use.activation in ("sin", "cos"):
                 continue  # frequencies of Fourier features
             if _gain(odd) > LARGEST_GAIN and _departs(odd, typical, MANIFOLD, larger=True):
-                yield Oddity(odd, tuple(typical), last, missed=False)
+                yield Oddity(odd, tuple(typical), last, missed=False, kind=None)
 
 
 def _gain(weight: Tensor) -> float:

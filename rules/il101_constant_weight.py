@@ -32,6 +32,32 @@ def filled_beside_random_biases() -> nn.Module:
     return model
 
 
+def filled_readout() -> nn.Module:
+    from torch import nn
+
+    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4))
+    nn.init.ones_(model[2].weight)  # type: ignore[arg-type]
+    return model
+
+
+def filled_stack() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Experts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = nn.Parameter(torch.full((3, 8, 16), 0.1))
+            self.readout = nn.Linear(16, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hidden = torch.einsum("bi,eij->bej", x, self.weights).tanh().sum(1)
+            logits: torch.Tensor = self.readout(hidden)
+            return logits
+
+    return Experts()
+
+
 def zero_head() -> nn.Module:
     from torch import nn
 
@@ -58,8 +84,8 @@ class ConstantWeight(Rule):
     """A weight whose values are all equal, and whose units stay equal in training.
 
     Units with equal weights compute the same output and receive the same gradient, so no step can tell
-    them apart: the layer is one unit wide however long it trains. Where only the biases differ, it starts
-    with one direction of its input.
+    them apart: the layer is one unit wide however long it trains. Where only the biases differ, or the
+    targets of a readout, it starts with one direction of its input.
 
     Draw the weight from a distribution. Constants are right for biases, for gains of normalisations, and
     for weights whose units receive different gradients: a zero head, the last layer of a residual branch.
@@ -77,6 +103,8 @@ class ConstantWeight(Rule):
     examples = (
         Example(filled_with_one_value, finds=("0.weight",), inputs=batch),
         Example(filled_beside_random_biases, finds=("0.weight",), inputs=batch),
+        Example(filled_readout, finds=("2.weight",), inputs=batch),
+        Example(filled_stack, finds=("weights",), inputs=batch),
         Example(zero_head, inputs=batch),
         Example(single_unit, inputs=batch),
     )
@@ -100,7 +128,7 @@ class ConstantWeight(Rule):
                 yield self.finding(
                     weight,
                     f"every value is {figures.mean:.3g}: all {settled.units} units start with the sum of the "
-                    "same inputs, told apart by their biases at most",
+                    f"same inputs, told apart by {_told_apart(weight)} at most",
                     measured={"value": figures.mean, "std": 0.0, "equal units": settled.units},
                     expected={"std": "above 0"},
                     help="draw the weight from a distribution, for example nn.init.kaiming_uniform_",
@@ -110,8 +138,12 @@ class ConstantWeight(Rule):
 
 
 def _shares_inputs(weight: Tensor) -> bool:
-    """Every unit sums the same inputs, and does so for other units: no readout, no depth-wise kernel."""
+    """Several units sum the same inputs: no depth-wise kernel, no stack of single units."""
     use = weight.use
-    if use is None or use.reaches_output or use.stacked:
+    if use is None or use.groups > 1 or use.fan_in is None or use.fan_in < 2:
         return False
-    return use.groups == 1 and use.fan_in is not None and use.fan_in > 1
+    return any(weight.shape[axis] > 1 for axis in use.outputs)
+
+
+def _told_apart(weight: Tensor) -> str:
+    return "their targets" if weight.use is not None and weight.use.reaches_output else "their biases"
