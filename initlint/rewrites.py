@@ -125,6 +125,8 @@ def _given(tensor: Tensor, model: Evidence) -> tuple[Write, ...]:
     owner, writes = model.modules_by_path.get(tensor.owner), tensor.provenance.writes
     if owner is None or owner.package != "torch" or not writes or len(tensor.shape) < 2:
         return ()
+    if owner.qualified_class.startswith("torch.nn.modules.container"):
+        return ()  # a list or dict of parameters draws nothing
     first = writes[0]
     handed = not first.default and first.operation.startswith(("torch.", "Tensor.clone"))
     return (first,) if handed and first.kind != "constant" else ()

@@ -7,7 +7,7 @@ from math import hypot
 from typing import TYPE_CHECKING
 
 from initlint import Evidence, Example, Finding, Rule
-from initlint.evidence import Tensor, Use
+from initlint.evidence import Tensor, Use, Write
 from initlint.remedy import fill
 
 if TYPE_CHECKING:
@@ -127,7 +127,14 @@ class NormScale(Rule):
                 expected={"mean": 1.0, "std": 0.0},
                 help=f"set it to {1 - use.offset:g}",
                 suggestion=fill(gain, 1 - use.offset),
+                severity="note" if last is not None and _meant(last) else None,
             )
+
+
+def _meant(draw: Write) -> bool:
+    """Drawn about a positive mean that was written down, and narrow enough that few gains change the sign."""
+    mean, std = draw.arguments.get("mean"), draw.arguments.get("std")
+    return isinstance(mean, int | float) and isinstance(std, int | float) and 0 < mean >= std
 
 
 def _chosen(gain: Tensor, use: Use, mean: float) -> bool:

@@ -7,8 +7,8 @@ from math import isfinite, log
 from typing import TYPE_CHECKING
 
 from initlint import Evidence, Example, Finding, Rule
-from initlint.evidence import Logits
-from initlint.propagation import WEIGHTS, told, upstream, writers
+from initlint.evidence import Logits, Signal
+from initlint.propagation import WEIGHTS, sources, told, upstream, writers
 from initlint.vocabulary import activation
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 EVEN = 0.1  # a probability within this of one half is no prior
+POOLING = ("scatter", "index_add", "index_put", "segment")
+MANY = 1.5  # size of a sum over that of its operands together: it cannot exceed 1 unless many rows went in
 
 
 def standard_normal_head() -> nn.Module:
@@ -215,7 +217,7 @@ class InitialLoss(Rule):
             if signal is None or not isfinite(logits.loss) or logits.loss <= self.factor * uniform:
                 continue
             guilty = writers(model, signal)
-            if not guilty or not _classifies(model, logits):
+            if not guilty or not _classifies(model, logits) or _pooled(model, signal):
                 continue
             yield self.finding(
                 guilty[0],
@@ -233,3 +235,15 @@ def _classifies(model: Evidence, logits: Logits) -> bool:
     """A weight holds a row for each class: similarities of the inputs to each other are no such logits."""
     readout = [t for name in logits.weights if (t := model.by_name.get(name)) is not None]
     return any(t.use is not None and t.use.role in WEIGHTS and logits.classes in t.shape for t in readout)
+
+
+def _pooled(model: Evidence, signal: Signal) -> bool:
+    """Rows were summed behind the last weights: the number of neighbours makes the logits, not a draw."""
+    way: Signal | None = signal
+    while way is not None and way.kind != "weight":
+        parts = sum(source.forward.rms for source in sources(model, way))
+        sums = way.kind == "add" or any(name in way.operation for name in POOLING)
+        if sums and parts and way.forward.rms > MANY * parts:
+            return True
+        way = upstream(model, way)
+    return False
