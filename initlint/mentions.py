@@ -27,6 +27,7 @@ _DYNAMIC = frozenset({"getattr", "__getattr__", "children", "named_children", "m
 }
 
 
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _PLAIN = frozenset({"self", "hasattr", "isinstance", "len", "bool", "int"})
 
 
@@ -41,8 +42,8 @@ def mention(model: nn.Module, name: str) -> Mention:
     for step in steps[:-1]:
         holders.append(holders[-1]._modules[step])  # type: ignore[arg-type]
     own = [i for i, holder in enumerate(holders) if class_package(_class(holder)) != "torch"]
-    if not own:
-        return "elsewhere"
+    if not own:  # containers of torch know no parameters of their own
+        return "nowhere" if isinstance(holders[-1], _CONTAINERS) else "elsewhere"
     found = {_of(_class(holders[i]), steps[own[-1]]) for i in own}
     return "forward" if "forward" in found else "elsewhere" if "elsewhere" in found else "nowhere"
 
