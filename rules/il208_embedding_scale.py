@@ -206,7 +206,10 @@ class EmbeddingScale(Rule):
 
 
 def _summands(model: Evidence, total: Signal) -> tuple[Tensor | None, Signal | None]:
-    """The table or lookup that is the larger summand, and the signal that is the smaller one."""
+    """The drawn table or lookup that is the larger summand, and the signal that is the smaller one.
+
+    A computed table (sinusoidal positions) has the size of its formula.
+    """
     sources = [model.signals_by_node[node] for node in total.sources if node in model.signals_by_node]
     quiet = min(sources, key=lambda signal: signal.forward.rms, default=None)
     loud = [signal for signal in sources if signal is not quiet]
@@ -214,7 +217,7 @@ def _summands(model: Evidence, total: Signal) -> tuple[Tensor | None, Signal | N
     if quiet is not None:
         names |= set(total.weights).difference(quiet.weights, *(signal.weights for signal in loud))
     tables = [t for name in sorted(names) if (t := model.by_name.get(name)) is not None]
-    tables = [t for t in tables if t.use is not None and t.use.role in ("table", "lookup")]
+    tables = [t for t in tables if t.use is not None and t.use.role in ("table", "lookup") and t.drawn]
     return (tables[0], quiet) if len(tables) == 1 else (None, None)
 
 
