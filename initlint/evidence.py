@@ -489,6 +489,11 @@ class Tensor:
         return self.provenance.site
 
     @property
+    def published(self) -> bool:
+        """A line of an installed package chose the values, for the sizes that the package publishes."""
+        return self.site is not None and self.site.package is not None
+
+    @property
     def drawn(self) -> bool:
         """The values come from a random generator, some of them at least; loaded values do not count.
 

@@ -14,7 +14,7 @@ from math import inf, log, sqrt
 from statistics import median
 from typing import Literal
 
-from initlint.evidence import Evidence, Signal, Tensor
+from initlint.evidence import Evidence, Logits, Signal, Tensor
 
 SATURATED = 0.4  # share of outputs on the flat part: 1.5 times the most that healthy published models show
 CONFIDENT = 2.0  # initial cross-entropy in units of ln(classes), the loss of uniform predictions
@@ -24,6 +24,7 @@ DROWNED = 20.0  # residual branch over stream: first blocks behind embeddings of
 FLAT = 4.0  # pre-activation beyond which a sigmoid has less than a tenth of its slope
 DISPROPORTION = 1000.0  # gradient over value, against the median weight: stems of healthy models reach 900
 
+WEIGHTS = frozenset({"matrix", "kernel", "recurrent", "lookup"})
 RECTIFIERS = ("aten.relu", "aten.leaky_relu")  # multiples of an input give multiples of the output
 
 Kind = Literal["saturation", "logits", "growth", "decay", "drowning", "gradient"]
@@ -47,7 +48,7 @@ def of_excess(model: Evidence, weight: Tensor) -> Harm | None:
     return (
         _saturation(model, signal)
         or _gates(model, weight, signal)
-        or _confidence(model, weight)
+        or (None if use.normalised_after else _confidence(model, weight))
         or (None if restored(model, weight) else _growth(signal))
         or _drowning(model, signal)
         or _gradient(model, weight, small=True)
@@ -63,9 +64,10 @@ def of_lack(model: Evidence, weight: Tensor) -> Harm | None:
     return decay or _gradient(model, weight, small=False)
 
 
-def confident(model: Evidence) -> Harm | None:
-    """Logits of the whole model that are far from uniform."""
-    return next((harm for logits in model.logits if (harm := _logits(logits.loss, logits.classes))), None)
+def classifies(model: Evidence, logits: Logits) -> bool:
+    """A weight holds a row for each class: similarities of the inputs to each other are no such logits."""
+    readout = [t for name in logits.weights if (t := model.by_name.get(name)) is not None]
+    return any(t.use is not None and t.use.role in WEIGHTS and logits.classes in t.shape for t in readout)
 
 
 def restored(model: Evidence, weight: Tensor) -> bool:
@@ -76,6 +78,8 @@ def restored(model: Evidence, weight: Tensor) -> bool:
     use = weight.use
     if use is None or use.ends_residual:
         return False
+    if use.normalised_after and use.activation in (None, "none"):
+        return True
     nodes = {use.node}
     for signal in model.signals:
         if not nodes & set(signal.sources) or signal.node in nodes:
@@ -88,7 +92,7 @@ def restored(model: Evidence, weight: Tensor) -> bool:
             nodes.add(signal.node)
         elif signal.kind != "other":
             return False
-    return use.normalised_after and use.activation in (None, "none")
+    return False
 
 
 def decides(model: Evidence, weight: Tensor) -> bool:
@@ -160,7 +164,8 @@ def _flat(signal: Signal) -> bool:
 def _confidence(model: Evidence, weight: Tensor) -> Harm | None:
     names = {weight.name, *weight.aliases}
     for logits in model.logits:
-        if names & set(logits.weights) and (harm := _logits(logits.loss, logits.classes)):
+        mine = names & set(logits.weights) and classifies(model, logits)
+        if mine and (harm := _logits(logits.loss, logits.classes)):
             return harm
     return None
 

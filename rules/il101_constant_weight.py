@@ -99,7 +99,7 @@ class ConstantWeight(Rule):
     name = "constant-weight"
     severity = "error"
     needs = frozenset({"statistics", "graph", "probe", "confirmation"})
-    explained_by = {"overwritten-init": "same"}
+    explained_by = {"overwritten-init": "same", "tiny-variance": "upstream"}
     examples = (
         Example(filled_with_one_value, finds=("0.weight",), inputs=batch),
         Example(filled_beside_random_biases, finds=("0.weight",), inputs=batch),

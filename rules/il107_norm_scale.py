@@ -138,10 +138,10 @@ def _meant(draw: Write) -> bool:
 
 
 def _chosen(gain: Tensor, use: Use, mean: float) -> bool:
-    """Constant gains with a purpose: small at the end of a branch or of the model, large before a softmax."""
+    """Constant gains with a purpose: small at the end of a branch or of the model, any before a softmax."""
     if any(write.pretrained for write in gain.provenance.writes):
         return True
     if mean < 1:
-        return use.ends_residual or use.reaches_output
+        return use.ends_residual or use.reaches_output or use.activation == "softmax"
     norm = use.offset != 0 or "norm" in gain.owner_class.lower()
     return use.activation == "softmax" or not norm

@@ -128,7 +128,9 @@ class HugeVariance(Rule):
             use, figures = weight.use, weight.statistics
             if use is None or figures is None or not use.fan_in or use.lookup_too or _waves(use):
                 continue
-            expected = (theory.gain(use.activation) or 1.0) / sqrt(use.fan_in)
+            # A constant behind the product, as in scaled dot products, takes part of the scale away.
+            shrunk = min(abs(use.wiring.factor or 1.0), 1.0)
+            expected = (theory.gain(use.activation) or 1.0) / sqrt(use.fan_in) / shrunk
             if not theory.exceeds(figures.std, expected, figures.count, ratio=self.ratio):
                 continue
             seen = harm.of_excess(model, weight)

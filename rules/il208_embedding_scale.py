@@ -121,7 +121,7 @@ class EmbeddingScale(Rule):
     Where one summand is many times larger than the other, the sum starts out without the smaller one: a
     model whose tokens are drowned by their positions sees the same input every time. A head drawn as an
     embedding is, around 1, has logits that grow with the square root of the width, and training begins by
-    shrinking them.
+    shrinking them. Sums of an installed package are a note: its scales suit the sizes that it publishes.
 
     Give summands one scale, and a head, tied to the embedding or not, a standard deviation near
     1/√width (0.02 is usual).
@@ -177,6 +177,7 @@ class EmbeddingScale(Rule):
                     f"rms {large:.3g} is added to {quiet.module or quiet.node} of rms {small:.3g}"
                     + (f": {share}" if lost else ", which is lost in it"),
                     help=f"scale it down to about {small:.2g}, or what it is added to up",
+                    severity="note" if all(t.published for t in (loud, *quiet_tensors)) else None,
                     measured={"rms": large},
                     expected={"rms": f"about {small:.2g}"},
                     related=[t.name for t in quiet_tensors],

@@ -95,7 +95,8 @@ class VanishingSignal(Rule):
     gradient. PyTorch's default keeps a sixth of the variance per ReLU layer: right for a few layers.
 
     Initialise the weights for the activation that follows them, for example with
-    nn.init.kaiming_normal_(weight, nonlinearity="relu"), or add normalisation or residual connections.
+    nn.init.kaiming_normal_(weight, nonlinearity="relu"), or add normalisation or residual connections. What
+    an installed package chose is a note: its scales suit the sizes that it publishes.
 
     References:
         He et al., Delving Deep into Rectifiers, 2015, section 2.2.
@@ -147,6 +148,7 @@ class VanishingSignal(Rule):
                 expected={"factor per layer": "near 1", "remaining": f"above {self.remaining:.2g}"},
                 help="use the gain of the activation that follows (nn.init.kaiming_normal_ for ReLU), "
                 "or normalise between the layers",
+                severity="note" if all(weight.published for weight in guilty) else None,
                 locations=told(stretch.steps[:1], guilty),
                 suggestion=redraw(*guilty),
             )

@@ -58,7 +58,8 @@ class VanishingGradient(Rule):
     noise of the others, and the first layers keep their random values.
 
     Look at the activations on the way, which may be on their flat part, and at the scale of the weights and
-    norms: initialise for the activation, or add residual connections.
+    norms: initialise for the activation, or add residual connections. What an installed package chose is a
+    note: its scales suit the sizes that it publishes.
 
     References:
         Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks, 2010.
@@ -108,5 +109,6 @@ class VanishingGradient(Rule):
                 expected={"factor per layer": "near 1", "remaining": f"above {self.remaining:g}"},
                 help="look at the activations and the scale of the weights on the way, or add residual "
                 "connections",
+                severity="note" if all(weight.published for weight in guilty) else None,
                 locations=told(way.steps[:1], guilty),
             )

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from math import isfinite, log
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Rule
-from initlint.evidence import Logits, Signal
-from initlint.propagation import WEIGHTS, sources, told, upstream, writers
+from initlint import Evidence, Example, Finding, Rule, harm
+from initlint.evidence import Signal
+from initlint.propagation import sources, told, upstream, writers
 from initlint.vocabulary import activation
 
 if TYPE_CHECKING:
@@ -142,7 +142,8 @@ class InitialLoss(Rule):
     of a detector nearly all are background, so its map of objects is best started at a low probability.
 
     Draw the last layer smaller, for example with a standard deviation of 1/sqrt(fan_in) behind a
-    normalisation, or start it at zero; start the bias of a dense map at the logarithm of a small prior.
+    normalisation, or start it at zero; start the bias of a dense map at the logarithm of a small prior. What
+    an installed package chose is a note: its scales suit the sizes that it publishes.
 
     References:
         Lin et al., Focal Loss for Dense Object Detection, 2017, section 4.1: prior probability 0.01.
@@ -217,7 +218,7 @@ class InitialLoss(Rule):
             if signal is None or not isfinite(logits.loss) or logits.loss <= self.factor * uniform:
                 continue
             guilty = writers(model, signal)
-            if not guilty or not _classifies(model, logits) or _pooled(model, signal):
+            if not guilty or not harm.classifies(model, logits) or _pooled(model, signal):
                 continue
             yield self.finding(
                 guilty[0],
@@ -227,14 +228,9 @@ class InitialLoss(Rule):
                 measured={"loss": logits.loss, "logit std": logits.std},
                 expected={"loss": uniform, "logit std": "below 1"},
                 help="draw the last layer smaller (std 1/√fan_in behind a norm), or start it at zero",
+                severity="note" if all(t.published for t in guilty) else None,
                 locations=told([signal], guilty),
             )
-
-
-def _classifies(model: Evidence, logits: Logits) -> bool:
-    """A weight holds a row for each class: similarities of the inputs to each other are no such logits."""
-    readout = [t for name in logits.weights if (t := model.by_name.get(name)) is not None]
-    return any(t.use is not None and t.use.role in WEIGHTS and logits.classes in t.shape for t in readout)
 
 
 def _pooled(model: Evidence, signal: Signal) -> bool:
