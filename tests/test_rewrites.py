@@ -34,6 +34,14 @@ def computed_again() -> nn.Module:
     return model
 
 
+def computed_by_other_lines() -> nn.Module:
+    model = Table()
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            buffer.copy_(torch.arange(32.0).view(4, 8).sin() if name else buffer)
+    return model
+
+
 def scaled_again() -> nn.Module:
     model = Table()
     shrink(model.head)
@@ -81,6 +89,7 @@ def found(build: Callable[[], nn.Module], rule: str) -> list[str]:
 
 def test_a_table_that_is_computed_again_is_neither_overwritten_nor_applied_again() -> None:
     assert found(computed_again, "IL303") == []
+    assert found(computed_by_other_lines, "IL303") == []
     assert found(computed_again, "IL305") == []
 
 
