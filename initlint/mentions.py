@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import CodeType
 from typing import Any, Literal
 
 from torch import nn
@@ -58,16 +59,24 @@ def _of(cls: type, attribute: str) -> Mention:
     for code in methods(cls):
         if code.co_name in _MAKING:
             continue
-        tree = syntax(code)
-        if tree is None:
+        words = _words(code)
+        if words is not None and words.get(attribute) and code.co_name == "forward":
+            return "forward"
+        if words is None or attribute in words or not _DYNAMIC.isdisjoint(words):
             found = "elsewhere"
-            continue
-        for spoken, sure in _spoken(tree, True):
-            if spoken == attribute and sure and code.co_name == "forward":
-                return "forward"
-            if spoken == attribute or spoken in _DYNAMIC:
-                found = "elsewhere"
     return found
+
+
+@functools.lru_cache(maxsize=4096)
+def _words(code: CodeType) -> Mapping[str, bool] | None:
+    """All that a function speaks of, each with whether it does so under no condition; None without source."""
+    tree = syntax(code)
+    if tree is None:
+        return None
+    words: dict[str, bool] = {}
+    for spoken, sure in _spoken(tree, True):
+        words[spoken] = words.get(spoken, False) or sure
+    return words
 
 
 def _spoken(node: ast.AST, sure: bool) -> Iterator[tuple[str, bool]]:
