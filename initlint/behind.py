@@ -13,14 +13,14 @@ import inspect
 import linecache
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NamedTuple, TypeGuard
 
 from torch import nn
 
-from initlint.evidence import Evidence, Provenance
+from initlint.evidence import Evidence, MemberTest, Provenance
 from initlint.finding import Finding, Location, Site
 
 _LINES = 3  # added to one finding
@@ -38,17 +38,37 @@ def explained(findings: Iterable[Finding], evidence: Evidence, model: nn.Module)
     for tensor in evidence.tensors:
         if tensor.provenance.last_write is not None:
             written.setdefault(tensor.provenance.last_write.site, tensor.provenance)
+    tests = {test.site: test for test in evidence.member_tests}
     classes = tuple(dict.fromkeys(type(module) for module in model.modules()))
-    return tuple(_explained(finding, written, classes) for finding in findings)
+
+    def lines(finding: Finding) -> Iterator[Location]:
+        for site in (finding.site, *(place.site for place in finding.locations)):
+            if site in tests:
+                return spelled(tests[site], classes)
+            if site in written:
+                return behind(written[site], classes)
+        return iter(())
+
+    return tuple(_with(finding, lines(finding)) for finding in findings)
 
 
-def _explained(finding: Finding, written: Mapping[Site, Provenance], classes: tuple[type, ...]) -> Finding:
-    told = [finding.site, *(place.site for place in finding.locations)]
-    guilty = next((written[site] for site in told if site is not None and site in written), None)
-    if guilty is None:
-        return finding
-    further = (place for place in behind(guilty, classes) if place.site not in told)
+def _with(finding: Finding, lines: Iterator[Location]) -> Finding:
+    told = {finding.site, *(place.site for place in finding.locations)}
+    further = {place.site: place for place in lines if place.site not in told}.values()
     return replace(finding, locations=(*finding.locations, *islice(further, _LINES)))
+
+
+def spelled(test: MemberTest, classes: tuple[type, ...] = ()) -> Iterator[Location]:
+    """Lines that hold the strings which a test looks for, where it does not spell them itself."""
+    way = (test.site,) if test.caller is None else (test.site, test.caller)
+    scope = _scope(way, classes) if test.site.package is None else None
+    if scope is None:
+        return
+    for reference in _references(ast.parse(test.text, mode="eval").body):
+        trail = list(_trail([(reference, scope)]))
+        parts = (part for source in trail if source.value is not None for part in ast.walk(source.value))
+        if any(isinstance(part, ast.Constant) and isinstance(part.value, str) for part in parts):
+            yield from map(_location, trail)
 
 
 def behind(provenance: Provenance, classes: tuple[type, ...] = ()) -> Iterator[Location]:
@@ -59,22 +79,32 @@ def behind(provenance: Provenance, classes: tuple[type, ...] = ()) -> Iterator[L
     write = provenance.last_write
     if write is None or write.default or write.site.package is not None:
         return
-    seen = {(write.site.file, write.site.line)}
-    queue: deque[tuple[ast.expr, _Scope, int]] = deque()
+    given: list[tuple[ast.expr, _Scope]] = []
     for one in (write, *provenance.origins):
         scope = _scope((one.site, *one.callers), classes)
         if scope is not None:
-            queue.extend((given, scope, 0) for given in _given(scope))
+            given.extend((expression, scope) for expression in _given(scope))
+    places = map(_location, _trail(given))
+    yield from (place for place in places if place.site != write.site)
+
+
+def _trail(given: Iterable[tuple[ast.expr, _Scope]]) -> Iterator[_Source]:
+    """Where the values of expressions come from, and what those came from; each line once."""
+    seen: set[tuple[str, int]] = set()
+    queue = deque((expression, scope, 0) for expression, scope in given)
     while queue:
         expression, scope, steps = queue.popleft()
         for reference in _references(expression):
             for source in _sources(reference, scope):
-                key = (source.scope.file, source.line)
-                if key not in seen:
-                    seen.add(key)
-                    yield Location(Site(*key, source.scope.name), source.what)
+                if (source.scope.file, source.line) not in seen:
+                    seen.add((source.scope.file, source.line))
+                    yield source
                 if steps < _STEPS and source.value is not None:
                     queue.append((source.value, source.scope, steps + 1))
+
+
+def _location(source: _Source) -> Location:
+    return Location(Site(source.scope.file, source.line, source.scope.name), source.what)
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,7 @@ class MemberTest:
     detail: str = ""  # what those are: "ConvTranspose1d, not Conv1d"
     matched: tuple[str, ...] = ()  # kind "name": members whose names passed
     plain: bool = True  # the near ones were plainly meant; else they only come nearest
-    caller: Site | None = None  # kind "object": the line that handed a parameter in
+    caller: Site | None = None  # the line that handed in a parameter (kind "object") or what is looked for
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from torch import nn
 from initlint.evidence import MemberTest, Provenance
 from initlint.finding import Site
 from initlint.questions import Question
-from initlint.sites import Positions, package
+from initlint.sites import Positions, outside, package
 
 _ALIKE = 0.85  # of difflib, for two spellings of one attribute
 _AKIN = 0.6  # of difflib, for parts of names that stand for the same role: c_proj, out_proj
@@ -59,8 +59,21 @@ def member_tests(
             code = question.code
             site = Site(code.co_filename, question.node.lineno, code.co_name, package(code.co_filename))
             text = ast.unparse(question.node)
+            caller = None
+            if question.kind != "attribute" and not any(literal in text for literal in question.literals):
+                detail += f"; it looks for {', '.join(map(repr, question.literals))}"
+                if question.caller is not None and outside(question.caller[0].co_filename):
+                    caller = positions.site(question.caller)
             found[site, text] = MemberTest(
-                site, text, question.kind, question.passed, near, detail, matched, plain
+                site,
+                text,
+                question.kind,
+                question.passed,
+                near,
+                detail,
+                matched,
+                plain,
+                caller,
             )
         for test in _handed(question, view, positions):
             found[test.caller, test.near] = test

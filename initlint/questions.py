@@ -9,9 +9,11 @@ from __future__ import annotations
 import ast
 import builtins
 import fnmatch
+import inspect
 import re
 import sys
 import weakref
+from collections import ChainMap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -52,6 +54,7 @@ class Question:
     failed: dict[object, Any] = field(default_factory=dict)  # strings, and weak references by id
 
     matched: set[str] = field(default_factory=set)  # names that passed
+    caller: Instruction | None = None  # what called the function first
     callers: dict[int, Instruction] = field(default_factory=dict)  # lines that handed tensors in, by id
 
     def ask(self, frame: FrameType) -> None:
@@ -59,6 +62,8 @@ class Question:
         value = frame.f_locals.get(self.variable)
         if not isinstance(value, str if self.kind == "name" else (str, nn.Module, torch.Tensor)):
             return
+        if self.caller is None and frame.f_back is not None:
+            self.caller = (frame.f_back.f_code, frame.f_back.f_lasti)
         try:
             passes = self.holds(value, frame)
         except Exception:  # the line itself will tell
@@ -172,7 +177,8 @@ class Questions:
         if not (asks and initialises) and caller not in self._initialisers:
             return None
         tree = syntax(code)
-        questions = list(_questions(code, tree, predicate=not initialises)) if tree is not None else []
+        found = _questions(code, tree, frame, predicate=not initialises) if tree is not None else ()
+        questions = list(found)
         self.asked += questions
         lines: dict[int, list[Question]] = {}
         for question in questions:
@@ -203,11 +209,11 @@ def _initialises(code: CodeType) -> bool:
 # ---------------------------------------------------------------- tests in a function
 
 
-def _questions(code: CodeType, tree: ast.AST, *, predicate: bool) -> Iterator[Question]:
+def _questions(code: CodeType, tree: ast.AST, frame: FrameType, *, predicate: bool) -> Iterator[Question]:
     nodes = list(ast.walk(tree))
     strings = _class_names(nodes)
     for test, body in _conditions(nodes, predicate):
-        understood = [(part, found) for part in _parts(test) if (found := _understood(part, strings))]
+        understood = [(part, found) for part in _parts(test) if (found := _understood(part, strings, frame))]
         if not understood:
             continue
         branch = body is None or any(_may_write(node) for statement in body for node in ast.walk(statement))
@@ -263,7 +269,9 @@ def _class_names(nodes: Iterable[ast.AST]) -> frozenset[str]:
     )
 
 
-def _understood(test: ast.expr, class_names: frozenset[str]) -> tuple[Kind, str, tuple[str, ...]] | None:
+def _understood(
+    test: ast.expr, class_names: frozenset[str], frame: FrameType
+) -> tuple[Kind, str, tuple[str, ...]] | None:
     """What a test asks: kind, variable, and the strings or names looked for."""
     match test:
         case ast.Call(func=ast.Name(id="isinstance"), args=[ast.Name(id=variable), classes]):
@@ -291,6 +299,10 @@ def _understood(test: ast.expr, class_names: frozenset[str]) -> tuple[Kind, str,
         for node in ast.walk(test)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     )
+    held: dict[str, tuple[str, ...]] = {}
+    if not literals:
+        held = dict(_held(test, frame))
+        literals = tuple(literal for strings in held.values() for literal in strings)
     negative = any(isinstance(op, (ast.NotEq, ast.NotIn, ast.IsNot)) for op in _operators(test))
     if not literals or (negative and not _found(test)):
         return None
@@ -300,8 +312,9 @@ def _understood(test: ast.expr, class_names: frozenset[str]) -> tuple[Kind, str,
         for node in ast.walk(test)
         if isinstance(node, ast.comprehension) and isinstance(node.target, ast.Name)
     }
-    variables = free - bound - _PURE.keys() - vars(builtins).keys()
+    variables = free - bound - _PURE.keys() - vars(builtins).keys() - {text.split(".")[0] for text in held}
     attributes = {node.attr for node in ast.walk(test) if isinstance(node, ast.Attribute)}
+    attributes -= {text.partition(".")[2] for text in held}
     if len(variables) != 1:
         return None
     (variable,) = variables
@@ -310,6 +323,38 @@ def _understood(test: ast.expr, class_names: frozenset[str]) -> tuple[Kind, str,
     if not attributes <= _STRINGS | {"match", "search", "fullmatch", "fnmatch"}:
         return None
     return ("class" if variable in class_names else "name"), variable, literals
+
+
+def _held(test: ast.expr, frame: FrameType) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Variables and attributes that hold the strings which a test looks for, as the function is entered."""
+    values = ChainMap(frame.f_locals, frame.f_globals)
+    asked = _receivers(test)
+    for node in ast.walk(test):
+        match node:
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute) if name in values:
+                value = inspect.getattr_static(values[name], attribute, None)
+            case ast.Name(id=name):
+                value = values.get(name)
+            case _:
+                continue
+        if isinstance(value, str) and name not in asked:
+            yield ast.unparse(node), (value,)
+        elif isinstance(value, (tuple, list, set, frozenset)) and all(isinstance(s, str) for s in value):
+            yield ast.unparse(node), tuple(value)
+
+
+def _receivers(test: ast.expr) -> set[str]:
+    """Variables that are looked into, or compared with another: text.find(key), key in text, text == key."""
+    found: set[str] = set()
+    for node in ast.walk(test):
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name))):
+                found.add(name)
+            case ast.Compare(ops=[ast.In() | ast.NotIn()], comparators=[ast.Name(id=name)]):
+                found.add(name)
+            case ast.Compare(left=left, comparators=others):
+                found.update(n.id for n in (left, *others) if isinstance(n, ast.Name))
+    return found
 
 
 def _operators(test: ast.expr) -> Iterator[ast.cmpop]:

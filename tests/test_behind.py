@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from initlint.behind import behind
+from initlint.behind import behind, spelled
 from initlint.construct import construct
 
 WIDE = 3.0  # module
@@ -106,3 +106,19 @@ def test_lines_behind(build: Callable[[], nn.Module], marks: list[str]) -> None:
     places = list(behind(built.provenance["weight"], classes))
     found = [linecache.getline(p.site.file, p.site.line).rpartition("# ")[2].strip() for p in places]
     assert found == marks
+
+
+NAMES = ("Weight", "Gain")  # names
+
+
+class ByName(Layer):
+    def reset(self) -> None:
+        for name, parameter in self.named_parameters():
+            if any(part in name for part in NAMES):
+                nn.init.zeros_(parameter)
+
+
+def test_lines_behind_a_test() -> None:
+    (test,) = construct(lambda: ByName, seed=0).member_tests
+    (place,) = {place.site: place for place in spelled(test)}.values()
+    assert linecache.getline(place.site.file, place.site.line).endswith("# names\n")

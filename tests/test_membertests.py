@@ -41,6 +41,23 @@ def init_by_comprehension() -> nn.Module:
     return model
 
 
+SUFFIXES = ("0.Weight", "2.Weight")
+
+
+def init_by_suffixes() -> nn.Module:
+    model = body()
+    for name, parameter in model.named_parameters():
+        if name.endswith(SUFFIXES):
+            nn.init.zeros_(parameter)
+    return model
+
+
+def init_by_kind(module: nn.Module, kind: str) -> None:
+    classname = type(module).__name__
+    if classname.find(kind) != -1:
+        nn.init.zeros_(module.get_parameter("weight"))
+
+
 def init_under_a_condition(wanted: bool = False) -> nn.Module:
     model = body()
     if wanted:
@@ -63,6 +80,15 @@ def test_loop_that_does_not_descend() -> None:
 def test_comprehension() -> None:
     (test,) = asked(init_by_comprehension)
     assert test.near == ("0.weight", "2.0.weight")
+
+
+def test_strings_held_by_a_variable() -> None:
+    (test,) = asked(init_by_suffixes)
+    assert (test.passed, test.near) == (0, ("0.weight", "2.0.weight"))
+    (test,) = asked(lambda: body().apply(lambda module: init_by_kind(module, "linear")))
+    assert (test.kind, test.near) == ("class", ("2.0", "2.1"))
+    assert "'linear'" in test.detail
+    assert test.caller is not None
 
 
 def test_a_test_that_is_not_reached_tells_nothing() -> None:
