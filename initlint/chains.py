@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import exp, fsum, isclose, log, sqrt
 
 from initlint import theory
-from initlint.evidence import Evidence, Scheme, Tensor
+from initlint.evidence import Evidence, Scheme, Tensor, Write
 from initlint.fans import chosen
 from initlint.finding import Site
 
@@ -45,12 +45,21 @@ def chains(model: Evidence) -> Iterator[Chain]:
             continue
         if scheme.distribution == "uniform" and isclose(scheme.gain or 0.0, DEFAULT, rel_tol=1e-6):
             continue
+        if _backward(write, scheme, use.activation):
+            continue
         if use.activation in theory.ACTIVATIONS and use.activation != "sigmoid":
             groups.setdefault((weight.site, use.activation), []).append((weight, scheme))
     for (_, activation), members in groups.items():
         chain = _chain(model, activation, members)
         if chain is not None:
             yield chain
+
+
+def _backward(write: Write, scheme: Scheme, activation: str | None) -> bool:
+    """Drawn with the gain that suits, for the number of outputs: it keeps the gradient, not the signal."""
+    mode, gain = write.arguments.get("mode", scheme.fan_mode), write.arguments.get("gain", scheme.gain)
+    fits = isinstance(gain, int | float) and isclose(gain, theory.gain(activation) or 1.0, rel_tol=1e-3)
+    return mode == "fan_out" and fits
 
 
 def _chain(model: Evidence, activation: str, members: list[tuple[Tensor, Scheme]]) -> Chain | None:

@@ -56,6 +56,17 @@ def relu_gain_before_relu() -> nn.Module:
     return stack(10, nn.ReLU, nn.init.kaiming_uniform_)
 
 
+def widening_layers_that_keep_the_gradient() -> nn.Module:
+    from torch import nn
+
+    layers: list[nn.Module] = []
+    for n in (64, 128, 256, 512, 1024):
+        layer = nn.Linear(n, 2 * n)
+        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        layers += [layer, nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(2048, 4))
+
+
 def xavier_before_tanh() -> nn.Module:
     from torch import nn
 
@@ -109,6 +120,7 @@ class GainMismatch(Rule):
         Example(selu_gain_of_pytorch, finds=("0.weight", "38.weight"), inputs=rows),
         Example(forgotten_root, finds=("0.weight",), inputs=rows),
         Example(relu_gain_before_relu, inputs=rows),
+        Example(widening_layers_that_keep_the_gradient, inputs=rows),
         Example(xavier_before_tanh, inputs=rows),
         Example(shallow, inputs=rows),
         Example(normalised, inputs=rows),
