@@ -110,11 +110,12 @@ class ConstantWeight(Rule):
     )
 
     def check(self, model: Evidence) -> Iterator[Finding]:
-        for weight in model.weights:
+        stuck_sites = {weight.site for weight in model.weights if _stuck(weight)}
+        for weight in sorted(model.weights, key=lambda weight: not _stuck(weight)):
             figures, settled = weight.statistics, weight.confirmation
             if figures is None or settled is None or not figures.constant:
                 continue
-            if settled.units > 1 and settled.stuck_units == settled.units and not settled.zero_gradient:
+            if _stuck(weight):
                 yield self.finding(
                     weight,
                     f"every value is {figures.mean:.3g}, and all {settled.units} units are still equal "
@@ -132,9 +133,22 @@ class ConstantWeight(Rule):
                     measured={"value": figures.mean, "std": 0.0, "equal units": settled.units},
                     expected={"std": "above 0"},
                     help="draw the weight from a distribution, for example nn.init.kaiming_uniform_",
-                    severity="warning",
+                    severity=None if weight.site in stuck_sites else "warning",
                     suggestion=redraw(weight),
                 )
+
+
+def _stuck(weight: Tensor) -> bool:
+    """All of its units are equal, and stay so although they learn."""
+    figures, settled = weight.statistics, weight.confirmation
+    return (
+        figures is not None
+        and figures.constant
+        and settled is not None
+        and settled.units > 1
+        and settled.stuck_units == settled.units
+        and not settled.zero_gradient
+    )
 
 
 def _shares_inputs(weight: Tensor) -> bool:

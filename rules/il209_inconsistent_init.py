@@ -84,7 +84,8 @@ class InconsistentInit(Rule):
 
     Layers of one stack, directions of one recurrent layer and branches of one block do the same work. If
     one of them starts at another scale, it was most likely left out of a loop, or caught by a branch of
-    the initialiser that was meant for another layer.
+    the initialiser that was meant for another layer. Neither does a single weight of a model need a scale
+    that no scheme knows, when all others have a usual one.
 
     Initialise all siblings by the same line. A scale that falls with depth, a special first or last layer
     and a zero at the end of every branch are no oddities.
@@ -131,12 +132,16 @@ class InconsistentInit(Rule):
             yield self.finding(
                 odd,
                 f"{_values(odd)} here, {_values(typical)} in {typical.name}"
-                + (f" and {count - 1} more of its kind" if count > 1 else "")
+                + (
+                    f" and {count - 1} more {'of its kind' if oddity.kind else 'weights'}"
+                    if count > 1
+                    else ""
+                )
                 + (f": {oddity.write.operation} did not reach it" if oddity.missed else ""),
                 severity="note" if oddity.missed and oddity.kind == "named" else None,
                 help="initialise it by the line that initialises its siblings"
                 if oddity.missed
-                else "give it the scale of its siblings",
+                else f"give it the scale of {'its siblings' if oddity.kind else 'the other weights'}",
                 measured={"rms": odd.statistics.rms},
                 expected={"rms": typical.statistics.rms},
                 site=oddity.write.site,
