@@ -32,7 +32,7 @@ def frozen_draws(model: Evidence) -> Iterator[tuple[Tensor, bool]]:
 
 
 def frozen_zeros(model: Evidence) -> Iterator[Tensor]:
-    """Weights of zeros only that somebody's own line froze; no copies, nothing loaded."""
+    """Weights of zeros only that somebody's own line froze; no copies, nothing loaded or adapted."""
     for weight in model.weights:
         figures, line = weight.statistics, weight.provenance.frozen
         if (
@@ -44,6 +44,7 @@ def frozen_zeros(model: Evidence) -> Iterator[Tensor]:
             and line.package is None
             and weight.provenance.copied_from is None
             and not any(write.pretrained for write in weight.provenance.writes)
+            and not _adapted(model, weight)
         ):
             yield weight
 

@@ -63,6 +63,14 @@ def frozen_zero_head() -> nn.Module:
     return model
 
 
+def adapted_zero_base() -> nn.Module:
+    model = one_lora_factor_zero()
+    for parameter in model.get_submodule("base").parameters():
+        parameter.detach().zero_()
+        parameter.requires_grad_(False)
+    return model
+
+
 def frozen_copy_of_a_zero_head() -> nn.Module:
     import copy
 
@@ -110,6 +118,7 @@ class DeadZeroInit(Rule):
         Example(zeros_into_relu, finds=("0.weight",), inputs=batch),
         Example(frozen_zero_head, finds=("2.weight",), inputs=batch),
         Example(one_lora_factor_zero, inputs=batch),
+        Example(adapted_zero_base, inputs=batch),
         Example(frozen_copy_of_a_zero_head, inputs=batch),
         Example(zero_head, inputs=batch),
     )
