@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from math import sqrt
 
 from initlint.evidence import Evidence, Tensor, Write
 from initlint.recipes.recipe import outputs
 
+_NUMBER = re.compile(r"\d+")
 _FLOATING = ("float", "bfloat", "complex")
 
 
@@ -17,14 +19,15 @@ def frozen_draws(model: Evidence) -> Iterator[tuple[Tensor, bool]]:
     What a class of the user's makes frozen may be meant; a library freezes what it expects to load.
     Left out: copies of another parameter (a momentum encoder, a teacher), what was loaded, what a
     library froze when it made it, and a model to which trainable parts were added that leave its
-    function as it is at the start, as long as none of its weights were loaded: they are to come.
+    function as it is at the start, as long as none of its weights were loaded: they are to come. No such
+    model has a frozen layer half of whose kin is trained.
     """
     found = [t for t in model.parameters if _drawn(t) and _told(model, t)]
     if not found or any(_adapted(model, tensor) for tensor in found):
         return
     loaded = any(_loaded(t) for t in model.parameters if not t.requires_grad)
     if not loaded and any(_neutral(model, tensor) for tensor in model.parameters):
-        return
+        found = [tensor for tensor in found if _alone(model, tensor)]
     for tensor in found:
         line = tensor.provenance.frozen
         born = line is None and tensor.owner_package != "torch"
@@ -67,6 +70,13 @@ def _drawn(tensor: Tensor) -> bool:
         and last.operation != "load_state_dict"
         and tensor.provenance.copied_from is None
     )
+
+
+def _alone(model: Evidence, tensor: Tensor) -> bool:
+    """Half or more of the parameters whose names differ in numbers only are trained."""
+    pattern = _NUMBER.sub("", tensor.name)
+    kin = [t.requires_grad for t in model.parameters if _NUMBER.sub("", t.name) == pattern]
+    return len(kin) > 1 and 2 * sum(kin) >= len(kin)
 
 
 def _loaded(tensor: Tensor) -> bool:

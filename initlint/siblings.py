@@ -30,7 +30,7 @@ _NUMBER = re.compile(r"\d+")
 
 FAR = 10.0
 """Factor between standard deviations that no schedule over a few layers reaches."""
-MANIFOLD = 3.0
+MANIFOLD = 2.5
 """Factor between layers of one scheme that the gains of their activations, 3/4 to 5/3, do not explain."""
 LARGEST_GAIN = 1.5 * max(theory.PYTORCH_GAINS.values())
 """std·√fan_in that no scheme for any activation comes near."""

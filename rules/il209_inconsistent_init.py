@@ -123,7 +123,8 @@ class InconsistentInit(Rule):
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         seen: set[str] = set()
-        for oddity in oddities(model, ratio=self.ratio, shift=self.shift):
+        found = oddities(model, ratio=self.ratio, shift=self.shift)
+        for oddity in sorted(found, key=lambda oddity: oddity.kind == "named"):
             odd, typical = oddity.odd, oddity.typical[0]
             if odd.name in seen or odd.statistics is None or typical.statistics is None:
                 continue

@@ -202,7 +202,7 @@ def _taken_out(model: Evidence, bias: Tensor) -> bool:
     use, figures = bias.use, bias.statistics
     if use is None or figures is None:
         return False
-    if use.activation == "softmax":
+    if use.activation == "softmax" and use.parts == 1:  # of fused projections the values reach the output
         return figures.constant if use.reaches_output else not harm.saturates(model, bias)
     if not use.normalised_after:
         return False
