@@ -89,6 +89,26 @@ def frozen_copy_of_a_zero_head() -> nn.Module:
     return Distilled()
 
 
+def adapter_of_a_frozen_zero_layer() -> nn.Module:
+    from torch import nn
+
+    class Adapted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.base = nn.Linear(8, 8), nn.Linear(8, 8)
+            nn.init.zeros_(self.base.weight)
+            self.base.requires_grad_(False)
+            self.down, self.up = nn.Linear(8, 2, bias=False), nn.Linear(2, 8, bias=False)
+            nn.init.zeros_(self.up.weight)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.stem(x)
+            y: torch.Tensor = self.base(h) + self.up(self.down(h))
+            return y
+
+    return Adapted()
+
+
 def batch() -> torch.Tensor:
     import torch
 
@@ -120,6 +140,7 @@ class DeadZeroInit(Rule):
         Example(one_lora_factor_zero, inputs=batch),
         Example(adapted_zero_base, inputs=batch),
         Example(frozen_copy_of_a_zero_head, inputs=batch),
+        Example(adapter_of_a_frozen_zero_layer, inputs=batch),
         Example(zero_head, inputs=batch),
     )
 
