@@ -45,13 +45,14 @@ class ExplodingGradient(Rule):
     The first layers get steps that are orders of magnitude larger than those of the last: no learning rate
     suits both, and one step can throw the model out of range although its outputs look harmless.
 
-    Initialise the weights for the activation that follows them, scale residual branches with depth, or add
-    residual connections to a deep normalised stack.
+    Initialise the weights for the activation that follows them, or scale residual branches with depth. A
+    weight that is normalised right behind is not blamed: its scale cancels, forwards and backwards.
 
     References:
         Schoenholz et al., Deep Information Propagation, 2017, section 4: gradients explode in the chaotic
         phase, where bounded activations hide it in the forward pass.
-        Yang et al., A Mean Field Theory of Batch Normalization, 2019.
+        Yang et al., A Mean Field Theory of Batch Normalization, 2019: gradients explode in deep normalised
+        stacks whatever the draw.
     """
 
     code = "IL406"
@@ -85,7 +86,8 @@ class ExplodingGradient(Rule):
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         for way in returns(model):
-            guilty = backward_culprits(model, way.steps, falling=False)
+            culprits = backward_culprits(model, way.steps, falling=False)
+            guilty = [w for w in culprits if w.use is None or not w.use.normalised_after]
             if way.change <= self.factor or not guilty:
                 continue
             yield self.finding(
