@@ -58,6 +58,25 @@ def filled_stack() -> nn.Module:
     return Experts()
 
 
+def scale_of_noise_on_a_readout() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Noisy(nn.Module):
+        noise: torch.Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.mean = nn.Parameter(torch.randn(4, 8) / 4)
+            self.spread = nn.Parameter(torch.full((4, 8), 0.1))
+            self.register_buffer("noise", torch.zeros(4, 8))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.linear(x, self.mean + self.spread * self.noise)
+
+    return Noisy()
+
+
 def zero_head() -> nn.Module:
     from torch import nn
 
@@ -105,6 +124,7 @@ class ConstantWeight(Rule):
         Example(filled_beside_random_biases, finds=("0.weight",), inputs=batch),
         Example(filled_readout, finds=("2.weight",), inputs=batch),
         Example(filled_stack, finds=("weights",), inputs=batch),
+        Example(scale_of_noise_on_a_readout, inputs=batch),
         Example(zero_head, inputs=batch),
         Example(single_unit, inputs=batch),
     )
@@ -125,7 +145,7 @@ class ConstantWeight(Rule):
                     help="draw the weight from a distribution, for example nn.init.kaiming_uniform_",
                     suggestion=redraw(weight),
                 )
-            elif figures.mean != 0 and settled.units > 1 and _shares_inputs(weight):
+            elif figures.mean != 0 and settled.units > 1 and _shares_inputs(model, weight):
                 yield self.finding(
                     weight,
                     f"every value is {figures.mean:.3g}: all {settled.units} units start with the sum of the "
@@ -151,11 +171,14 @@ def _stuck(weight: Tensor) -> bool:
     )
 
 
-def _shares_inputs(weight: Tensor) -> bool:
-    """Several units sum the same inputs: no depth-wise kernel, no stack of single units."""
+def _shares_inputs(model: Evidence, weight: Tensor) -> bool:
+    """Several units sum the same inputs: no depth-wise kernel, no stack, no part of a computed weight."""
     use = weight.use
     if use is None or use.groups > 1 or use.fan_in is None or use.fan_in < 2:
         return False
+    for other in model.tensors:
+        if other is not weight and len(other.shape) > 1 and other.use and other.use.node == use.node:
+            return False
     return any(weight.shape[axis] > 1 for axis in use.outputs)
 
 
