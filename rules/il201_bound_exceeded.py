@@ -152,6 +152,12 @@ ROUNDING = 1e-2  # relative: bfloat16 rounds by up to 0.4 %
 
 def _cut(weight: Tensor, largest: float) -> bool:
     """The values lie on the bounds of a truncated draw: samplers put there what rounding sent outside."""
-    write = weight.provenance.last_write
-    bounds = [write.arguments.get(key) for key in ("a", "b")] if write is not None else []
-    return any(isinstance(b, int | float) and isclose(abs(b), largest, rel_tol=ROUNDING) for b in bounds)
+    ends: list[float] = []
+    for write in weight.provenance.writes:
+        factor, name = write.arguments.get("other"), write.operation.rpartition(".")[2]
+        if write.replaces:
+            bounds = (write.arguments.get(key) for key in ("a", "b"))
+            ends = [abs(b) for b in bounds if isinstance(b, int | float)]
+        elif isinstance(factor, int | float) and factor and name in ("mul_", "div_"):
+            ends = [end * factor if name == "mul_" else end / factor for end in ends]
+    return any(isclose(end, largest, rel_tol=ROUNDING) for end in ends)
