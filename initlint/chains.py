@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import exp, fsum, isclose, log, sqrt
+from typing import TYPE_CHECKING
 
 from initlint import theory
-from initlint.evidence import Evidence, Scheme, Tensor, Write
 from initlint.fans import chosen
-from initlint.finding import Site
+
+if TYPE_CHECKING:
+    from initlint.evidence import Evidence, Scheme, Tensor, Write
+    from initlint.finding import Site
 
 FEWEST = 3  # weights that make a chain
 DEFAULT = 1 / sqrt(3)  # gain of what torch.nn draws by itself, and many write out: U(±1/√fan_in)

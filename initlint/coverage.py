@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from initlint.evidence import Evidence, ModuleRecord, Tensor, Write
-from initlint.finding import Site
+if TYPE_CHECKING:
+    from initlint.evidence import Evidence, ModuleRecord, Tensor, Write
+    from initlint.finding import Site
 
 _RECURRENT = re.compile(r"^((?:weight|bias)_(?:ih|hh|hr))_l\d+(_reverse)?$")
 _INDEX = re.compile(r"(?<![^.])\d+(?![^.])")

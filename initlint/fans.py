@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isclose, prod, sqrt
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from initlint import theory
-from initlint.evidence import Tensor, Use, Write
+
+if TYPE_CHECKING:
+    from initlint.evidence import Tensor, Use, Write
 
 EXACT = 1e-5  # relative difference of two figures that come from one formula
 NAMES = {"fan_in": "fan-in", "fan_out": "fan-out", "fan_avg": "mean fan"}

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from math import sqrt
+from typing import TYPE_CHECKING
 
-from initlint.evidence import Evidence, Tensor, Write
 from initlint.recipes.recipe import outputs
+
+if TYPE_CHECKING:
+    from initlint.evidence import Evidence, Tensor, Write
 
 _NUMBER = re.compile(r"\d+")
 _FLOATING = ("float", "bfloat", "complex")

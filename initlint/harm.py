@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf, log, sqrt
 from statistics import median
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from initlint.evidence import Evidence, Logits, Signal, Tensor
+if TYPE_CHECKING:
+    from initlint.evidence import Evidence, Logits, Signal, Tensor
 
 SATURATED = 0.4  # share of outputs on the flat part: 1.5 times the most that healthy published models show
 CONFIDENT = 2.0  # initial cross-entropy in units of ln(classes), the loss of uniform predictions

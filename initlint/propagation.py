@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from itertools import pairwise, takewhile
 from math import exp, inf, log, prod, sqrt
 from statistics import fmean
+from typing import TYPE_CHECKING
 
-from initlint.evidence import Evidence, Signal, Tensor
 from initlint.finding import Location
 from initlint.vocabulary import CONTRACTIONS
+
+if TYPE_CHECKING:
+    from initlint.evidence import Evidence, Signal, Tensor
 
 RESOLUTION = 2.0**-24  # of float32: the least difference between inputs that a signal can show
 RESTORED = 0.1  # a norm whose output, meant to be of size 1, differs between inputs by less has lost them

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from initlint.errors import ConfigError, PackError
-from initlint.finding import SEVERITIES, Figure, Severity
+from initlint.finding import SEVERITIES
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
     from types import ModuleType
 
+    from initlint.finding import Figure, Severity
     from initlint.rule import Rule
 
 GROUP = "initlint.rules"

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import re
 from math import prod
+from typing import TYPE_CHECKING
 
-from initlint.evidence import Tensor
 from initlint.finding import Suggestion
 from initlint.theory import gain
+
+if TYPE_CHECKING:
+    from initlint.evidence import Tensor
 
 _RECTIFIED = frozenset({"relu", "relu6", "rrelu", "gelu", "silu", "mish", "hardswish", "elu", "celu"})
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from initlint.evidence import Evidence, Tensor, Write
-from initlint.finding import Site
+if TYPE_CHECKING:
+    from initlint.evidence import Evidence, Tensor, Write
+    from initlint.finding import Site
 
 _STRUCTURED = frozenset({"nn.init.orthogonal_", "nn.init.eye_", "nn.init.dirac_", "nn.init.sparse_"})
 #: In-place operations that give another result each time they are applied.

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from initlint.evidence import Evidence, LostWrite, ModuleRecord, Signal, Tensor
-from initlint.finding import Figure, Finding, Location, Severity, Site, Suggestion
+from initlint.finding import Finding
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from initlint.evidence import Evidence, LostWrite, ModuleRecord, Signal, Tensor
+    from initlint.finding import Figure, Location, Severity, Site, Suggestion
 
 Relation = Literal["same", "upstream", "anywhere"]
 Need = Literal["provenance", "statistics", "graph", "probe", "confirmation", "rebuild"]
@@ -113,14 +115,16 @@ class Rule:
 
 
 def _name_and_site(subject: Tensor | ModuleRecord | Signal | LostWrite | str) -> tuple[str, Site | None]:
+    from initlint import evidence  # not needed to list rules, and slow to import
+
     match subject:
-        case Tensor():
+        case evidence.Tensor():
             return subject.name, subject.site
-        case ModuleRecord():
+        case evidence.ModuleRecord():
             return subject.path, subject.construction
-        case Signal():
+        case evidence.Signal():
             return subject.module or subject.node, subject.site
-        case LostWrite():
+        case evidence.LostWrite():
             return subject.subject, subject.write.site
         case _:
             return subject, None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from initlint.evidence import Evidence, ModuleRecord, Tensor
-from initlint.finding import Site
+if TYPE_CHECKING:
+    from initlint.evidence import Evidence, ModuleRecord, Tensor
+    from initlint.finding import Site
 
 _CONTAINERS = frozenset({"ModuleList", "ModuleDict", "Sequential"})
 

@@ -12,11 +12,13 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import sqrt
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from initlint import theory
-from initlint.evidence import Evidence, Tensor, Write
-from initlint.finding import Site
+
+if TYPE_CHECKING:
+    from initlint.evidence import Evidence, Tensor, Write
+    from initlint.finding import Site
 
 Kind = Literal["index", "block", "stage", "layer", "direction", "named"]
 

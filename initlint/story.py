@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-from initlint.evidence import Write
-from initlint.finding import Location, Site
+from initlint.finding import Location
+
+if TYPE_CHECKING:
+    from initlint.evidence import Write
+    from initlint.finding import Site
 
 _CALLERS = 3  # lines shown of the way to a write
 

@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Location, Rule
-from initlint.evidence import Tensor
+from initlint import Example, Location, Rule
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from initlint import Evidence, Finding
+    from initlint.evidence import Tensor
 
 
 def cloned_encoder_layers() -> nn.Module:

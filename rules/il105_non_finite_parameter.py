@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Rule
+from initlint import Example, Rule
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from initlint import Evidence, Finding
 
 
 def logarithm_of_negative_values() -> nn.Module:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Location, Rule
-from initlint.evidence import Statistics, Tensor, Write
+from initlint import Example, Location, Rule
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from initlint import Evidence, Finding
+    from initlint.evidence import Statistics, Tensor, Write
 
 
 def drawn_in_half_precision() -> nn.Module:

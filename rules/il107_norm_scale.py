@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from math import hypot
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Rule
-from initlint.evidence import Tensor, Use, Write
+from initlint import Example, Rule
 from initlint.remedy import fill
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from initlint import Evidence, Finding
+    from initlint.evidence import Tensor, Use, Write
 
 
 def drawn_around_zero() -> nn.Module:

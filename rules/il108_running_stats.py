@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from math import hypot, isinf
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Location, Rule
-from initlint.evidence import Coupling, Statistics, Tensor
+from initlint import Example, Location, Rule
 from initlint.remedy import fill
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from initlint import Evidence, Finding
+    from initlint.evidence import Coupling, Statistics, Tensor
 
 
 def variance_of_zeros() -> nn.Module:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Rule
+from initlint import Example, Rule
 from initlint.remedy import clear
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from initlint import Evidence, Finding
 
 
 def drawn_over_the_padding() -> nn.Module:

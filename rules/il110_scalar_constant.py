@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Rule
-from initlint.evidence import Tensor, Use
+from initlint import Example, Rule
 from initlint.recipes.similarity import effective
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from initlint import Evidence, Finding
+    from initlint.evidence import Tensor, Use
 
 
 def scaled_attention(value: float) -> nn.Module:

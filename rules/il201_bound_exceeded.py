@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from math import isclose
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Rule, theory
+from initlint import Example, Rule, theory
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from initlint import Tensor
+    from initlint import Evidence, Finding, Tensor
 
 
 def one_huge_element() -> nn.Module:

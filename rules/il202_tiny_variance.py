@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from math import sqrt
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Rule, Tensor, harm, theory
+from initlint import Example, Rule, harm, theory
 from initlint.remedy import redraw
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from initlint import Evidence, Finding, Tensor
 
 
 def hidden_layer_of_std_one_thousandth() -> nn.Module:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from math import log
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Rule, harm, theory
-from initlint.chains import Chain, chains
+from initlint import Example, Rule, harm, theory
+from initlint.chains import chains
 from initlint.fans import unrooted
 from initlint.remedy import redraw
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     import torch
     from torch import nn
+
+    from initlint import Evidence, Finding
+    from initlint.chains import Chain
 
 
 def stack(

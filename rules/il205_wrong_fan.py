@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from math import sqrt
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Rule, harm
-from initlint.fans import NAMES, Misreading, misreading
+from initlint import Example, Rule, harm
+from initlint.fans import NAMES, misreading
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from initlint import Tensor
+    from initlint import Evidence, Finding, Tensor
+    from initlint.fans import Misreading
 
 
 def stored_as_inputs_by_outputs() -> nn.Module:

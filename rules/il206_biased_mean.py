@@ -6,12 +6,14 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Rule, Tensor, theory
+from initlint import Example, Rule, theory
 from initlint.remedy import redraw
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from initlint import Evidence, Finding, Tensor
 
 
 def rand_instead_of_randn() -> nn.Module:

@@ -6,11 +6,13 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Location, Rule, Tensor, theory
-from initlint.evidence import Write
+from initlint import Example, Location, Rule, theory
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from initlint import Evidence, Finding, Tensor
+    from initlint.evidence import Write
 
 
 def default_bounds_at_a_small_std() -> nn.Module:

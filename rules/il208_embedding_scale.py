@@ -6,11 +6,13 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Location, Rule, Signal, Tensor, harm
+from initlint import Example, Location, Rule, harm
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from initlint import Evidence, Finding, Signal, Tensor
 
 
 def positions_drown_tokens() -> nn.Module:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Location, Rule, Tensor
-from initlint.siblings import Oddity, oddities
+from initlint import Example, Location, Rule
+from initlint.siblings import oddities
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from initlint import Evidence, Finding, Tensor
+    from initlint.siblings import Oddity
 
 
 def one_block_left_out() -> nn.Module:

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from math import log, sqrt
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Rule, Tensor, harm
+from initlint import Example, Rule, harm
 from initlint.remedy import fill
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from initlint import Evidence, Finding, Tensor
 
 
 def stack(bias: float, *, norm: bool = False) -> nn.Module:

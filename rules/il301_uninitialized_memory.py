@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Location, Rule
-from initlint.evidence import Provenance
+from initlint import Example, Location, Rule
 from initlint.story import way
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from initlint import Evidence, Finding
+    from initlint.evidence import Provenance
 
 
 def reset_never_called() -> nn.Module:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Location, LostWrite, Rule
+from initlint import Example, Location, Rule
 from initlint.story import said, way
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from initlint import Evidence, Finding, LostWrite
 
 
 def written_under_weight_norm() -> nn.Module:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Location, Rule
+from initlint import Example, Location, Rule
 from initlint.rewrites import overwritings
 from initlint.story import at, said, way
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from initlint import Evidence, Finding
 
 
 def zero_head_overwritten() -> nn.Module:

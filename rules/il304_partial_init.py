@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Location, Rule
+from initlint import Example, Location, Rule
 from initlint.coverage import gaps, twins, uncalled
-from initlint.finding import Site
 from initlint.story import at, said, way
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from initlint import Evidence, Finding
+    from initlint.finding import Site
 
 
 def suffix_compared_with_full_names() -> nn.Module:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Location, Rule
+from initlint import Example, Location, Rule
 from initlint.sharing import shared
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from initlint import Evidence, Finding
 
 
 def list_times_three() -> nn.Module:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Location, Rule
+from initlint import Example, Location, Rule
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from initlint import Evidence, Finding
 
 
 def drawn_by_numpy() -> nn.Module:

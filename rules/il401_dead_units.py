@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Rule
-from initlint.evidence import Signal
+from initlint import Example, Rule
 from initlint.propagation import spread, told, upstream, writers
 from initlint.theory import fraction_bound, never_positive
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from initlint import Evidence, Finding
+    from initlint.evidence import Signal
 
 
 def bias_far_below_zero() -> nn.Module:

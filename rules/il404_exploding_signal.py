@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Rule
+from initlint import Example, Rule
 from initlint.propagation import culprits, stack, stretches, told
 from initlint.remedy import redraw
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from initlint import Evidence, Finding
 
 
 def residual_sums_without_normalisation() -> nn.Module:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Rule
+from initlint import Example, Rule
 from initlint.propagation import backward_culprits, returns, told
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from initlint import Evidence, Finding
 
 
 def stack_of_sigmoids() -> nn.Module:

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from math import isfinite, log
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Rule, harm
-from initlint.evidence import Signal
+from initlint import Example, Rule, harm
 from initlint.propagation import sources, told, upstream, writers
 from initlint.vocabulary import activation
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from initlint import Evidence, Finding
+    from initlint.evidence import Signal
 
 EVEN = 0.1  # a probability within this of one half is no prior
 POOLING = ("scatter", "index_add", "index_put", "segment")

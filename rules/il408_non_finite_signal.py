@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Evidence, Example, Finding, Rule
-from initlint.evidence import Scale, Signal
+from initlint import Example, Rule
 from initlint.propagation import told, writers
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from initlint import Evidence, Finding
+    from initlint.evidence import Scale, Signal
 
 UNMASKED = frozenset({"weight", "norm", "add", "output"})
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from initlint.evidence import Evidence, Signal, Tensor
 from initlint.recipes.recipe import Deviation, Recipe, inputs, outputs, zero
+
+if TYPE_CHECKING:
+    from initlint.evidence import Evidence, Signal, Tensor
 
 #: Branch over stream at the start. Houlsby et al. find that N(0, 0.01²) in both layers trains and that larger
 #: values lose accuracy (section 3.6); that draw gives about 0.02, PyTorch's default 0.2.

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from initlint import theory
-from initlint.evidence import Evidence, Tensor
-from initlint.finding import Location, Site
+from initlint.finding import Location
 from initlint.recipes.recipe import Deviation, Recipe
+
+if TYPE_CHECKING:
+    from initlint.evidence import Evidence, Tensor
+    from initlint.finding import Site
 
 #: A measured std is taken for a prescribed one within this, besides sampling error.
 CLOSE = 1.05

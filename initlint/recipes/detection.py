@@ -6,9 +6,12 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from initlint.evidence import Evidence, Tensor
 from initlint.recipes.recipe import Deviation, Recipe, outputs, shift_of, writes
+
+if TYPE_CHECKING:
+    from initlint.evidence import Evidence, Tensor
 
 #: Priors in use: 0.01 in RetinaNet, 0.1 in CenterNet, down to 1/1000 objects a cell in one-stage detectors.
 RAREST, COMMONEST = 1e-4, 0.25

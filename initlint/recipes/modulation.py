@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from initlint.evidence import Evidence, Statistics, Tensor
 from initlint.recipes.recipe import Deviation, Recipe, shift_of, writes, zero
+
+if TYPE_CHECKING:
+    from initlint.evidence import Evidence, Statistics, Tensor
 
 
 def _gate_figures(weight: Tensor) -> list[Statistics]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import prod
+from typing import TYPE_CHECKING
 
-from initlint.evidence import Evidence, Statistics, Tensor
-from initlint.finding import Figure, Location, Site
+from initlint.finding import Location
+
+if TYPE_CHECKING:
+    from initlint.evidence import Evidence, Statistics, Tensor
+    from initlint.finding import Figure, Site
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from initlint.evidence import Evidence, Tensor
 from initlint.recipes.recipe import Deviation, Recipe, writes
+
+if TYPE_CHECKING:
+    from initlint.evidence import Evidence, Tensor
 
 GATES = ("input", "forget", "cell", "output")  # order of nn.LSTM and nn.LSTMCell
 FORGET = 1

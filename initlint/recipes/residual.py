@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from initlint.evidence import Evidence, Tensor
 from initlint.recipes.recipe import Deviation, Recipe, writes, zero
+
+if TYPE_CHECKING:
+    from initlint.evidence import Evidence, Tensor
 
 #: Gates of one kind that differ by more than this do not follow one scheme; deep models grade theirs by 10.
 APART = 30.0

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from initlint.evidence import Evidence, Step, Tensor, Use
 from initlint.recipes.recipe import Deviation, Recipe
+
+if TYPE_CHECKING:
+    from initlint.evidence import Evidence, Step, Tensor, Use
 
 #: Cosines lie in [-1, 1]. CLIP starts at 1/0.07 = 14.3 and clips at 100 (section 2.5), SigLIP starts at 10,
 #: cosine classifiers use 10 (Gidaris & Komodakis 2018) to 64 (ArcFace 2019).

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from initlint.evidence import Evidence, Tensor
 from initlint.finding import Location
 from initlint.recipes.recipe import Deviation, Recipe
 from initlint.recipes.similarity import effective
+
+if TYPE_CHECKING:
+    from initlint.evidence import Evidence, Tensor
 
 #: Pre-activations of a hidden layer have unit variance by the paper's theorem 1.8; a factor of 2 is more than
 #: any small layer's sampling error, and makes gradients grow or fall by 2 in each layer.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from initlint.evidence import Evidence, Tensor
 from initlint.recipes.recipe import Deviation, Recipe
 from initlint.recipes.similarity import effective
+
+if TYPE_CHECKING:
+    from initlint.evidence import Evidence, Tensor
 
 LEAST, MOST = 1e-3, 1e-1  # steps at the start (section 3.6)
 SLACK = 3.0  # beyond the range by this before it is a deviation

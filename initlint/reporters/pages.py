@@ -14,9 +14,13 @@ import tokenize
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from initlint.finding import Figure
-from initlint.rule import NEEDS, Example, Rule
+from initlint.rule import NEEDS
+
+if TYPE_CHECKING:
+    from initlint.finding import Figure
+    from initlint.rule import Example, Rule
 
 
 @dataclass(frozen=True, slots=True)
