@@ -64,6 +64,24 @@ def detection_prior() -> nn.Module:
     return nn.Sequential(head, nn.Sigmoid())
 
 
+def queries_keys_and_values() -> nn.Module:
+    from torch import nn
+    from torch.nn.functional import scaled_dot_product_attention
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv, self.out = nn.Linear(64, 192), nn.Linear(64, 4)
+            nn.init.constant_(self.qkv.bias, 10.0)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            q, k, v = self.qkv(x).chunk(3, -1)
+            logits: torch.Tensor = self.out(scaled_dot_product_attention(q, k, v))
+            return logits
+
+    return Attention()
+
+
 def gate_that_starts_closed() -> nn.Module:
     from torch import nn
 
@@ -90,6 +108,12 @@ def steps_of_a_state_space() -> nn.Module:
         layer.weight.mul_(0.1)
         layer.bias.copy_(torch.expm1(torch.linspace(0.001, 0.1, 64)).log())
     return nn.Sequential(layer, nn.Softplus(), nn.Linear(64, 4))
+
+
+def tokens() -> torch.Tensor:
+    import torch
+
+    return torch.randn(4, 6, 64, generator=torch.Generator().manual_seed(0))
 
 
 def rows() -> torch.Tensor:
@@ -137,6 +161,7 @@ class LargeBias(Rule):
     examples = (
         Example(bias_of_ten, finds=("0.bias",), inputs=rows),
         Example(drawn_far_too_wide, finds=("0.bias",), inputs=rows),
+        Example(queries_keys_and_values, finds=("qkv.bias",), inputs=tokens),
         Example(bias_of_one, inputs=rows),
         Example(taken_out_by_a_batch_norm, inputs=rows),
         Example(forget_gate_bias, inputs=sequences),
@@ -204,7 +229,9 @@ def _taken_out(model: Evidence, bias: Tensor) -> bool:
     use, figures = bias.use, bias.statistics
     if use is None or figures is None:
         return False
-    if use.activation == "softmax" and use.parts == 1:  # of fused projections the values reach the output
+    weight = _weight(model, bias)
+    fused = weight is not None and weight.use is not None and weight.use.parts > 1
+    if use.activation == "softmax" and not fused:  # of fused projections the values reach the output
         return figures.constant if use.reaches_output else not harm.saturates(model, bias)
     if not use.normalised_after:
         return False
