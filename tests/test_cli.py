@@ -426,6 +426,7 @@ def test_interrupted(folder: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a caller may have it ignored
     )
     patience = time.monotonic() + 60
     while not (folder / "started").exists() and time.monotonic() < patience:

@@ -87,6 +87,7 @@ def test_a_remedy_that_works_is_verified() -> None:
     assert finding.suggestion.code.splitlines() == [
         "nn.init.normal_(model[0].weight, std=0.563)",
         'nn.init.kaiming_normal_(model[2].weight, nonlinearity="relu")',
+        'nn.init.kaiming_normal_(model[4].weight, nonlinearity="linear")',
     ]
 
 

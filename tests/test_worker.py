@@ -367,7 +367,12 @@ def test_workers_end_with_their_parent(number: signal.Signals, tmp_path: Path) -
     (tmp_path / "main.py").write_text(SCRIPT)
     (tmp_path / "waits.py").write_text(WAITS)
     notes = [tmp_path / "first.txt", tmp_path / "second.txt"]
-    parent = subprocess.Popen([sys.executable, "main.py"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    parent = subprocess.Popen(
+        [sys.executable, "main.py"],
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a caller may have it ignored
+    )
     patience = time.monotonic() + 60
     while not all(note.exists() for note in notes) and time.monotonic() < patience:
         time.sleep(0.05)
