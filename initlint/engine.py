@@ -357,7 +357,6 @@ def _join(gathered: Gathered, settings: Settings) -> Evidence:
 def _with_signals(evidence: Evidence, run: Probe, analysis: Usage, model: nn.Module) -> Evidence:
     """What the probe measured, with what the graph says about it."""
     taking_part = reached(hidden(model), run.leaves)
-    took_part = {use.module for use in analysis.uses.values()}
     read = {signal.node for signal in run.signals}
     sources = _sources(read, analysis)
     leaving = {s for node in analysis.outputs for s in ((node,) if node in read else sources.get(node, ()))}
@@ -369,7 +368,6 @@ def _with_signals(evidence: Evidence, run: Probe, analysis: Usage, model: nn.Mod
             replace(
                 module,
                 calls=sum(run.calls.get(path, 0) for path in module.paths),
-                in_forward=any(run.calls.get(path) or path in took_part for path in module.paths),
             )
             for module in evidence.modules
         ),

@@ -130,7 +130,6 @@ class ModuleRecord:
     reset_site: Site | None = None  # where that method is defined
     default_of: Site | None = None  # it is the default of an argument of the function defined there
     calls: int | None = None  # times its forward ran in one probe
-    in_forward: bool = False  # its forward, or one of its parameters, took part in the probe
 
     @property
     def path(self) -> str:

@@ -307,17 +307,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._sweep()
         return found
 
-    def everything(self) -> Iterator[Storage]:
-        """All storages on record, also those that live on only in what was computed from them."""
-        seen: set[int] = set()
-        queue = [*self.storages.values(), *(storage for storage, _ in self.writes)]
-        while queue:
-            storage = queue.pop()
-            if id(storage) not in seen:
-                seen.add(id(storage))
-                yield storage
-                queue.extend(source for event in storage for source, _ in event.inputs)
-
     def _sweep(self) -> None:
         """Forget storages that are gone; those that others were computed from live on in the events."""
         for key, storage in list(self.storages.items()):

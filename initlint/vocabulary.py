@@ -55,8 +55,6 @@ PRODUCTS: dict[str, tuple[int, int]] = {
     "aten._scaled_grouped_mm": (0, 1),
     "aten.sspaddmm": (1, 2),
 }
-#: Products of a batch of matrices that share axis 0.
-BATCHED = _aten("bmm baddbmm addbmm")
 #: Products that add their first argument.
 BIASED = _aten("addmm addbmm baddbmm addmv _addmm_activation _sparse_addmm sspaddmm")
 #: x @ weight.T with the weight stored (out, in); argument 2 is the bias.
@@ -288,8 +286,6 @@ FLOWING: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(NORMS, (0,)),
     **dict.fromkeys(DECISIONS, ()),
 }
-#: Operators that hand on (possibly scaled or rearranged) what they are given, and are no activation.
-TRANSPARENT = RESHAPES | UNARY | POOLINGS
 
 
 def activation(name: str) -> str | None:
