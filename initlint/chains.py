@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from initlint.finding import Site
 
 FEWEST = 3  # weights that make a chain
+VANISHED = 0.01  # of the signal is left: from here on the gain of PyTorch's own draw, written out, is a slip
 DEFAULT = 1 / sqrt(3)  # gain of what torch.nn draws by itself, and many write out: U(±1/√fan_in)
 
 
@@ -46,11 +47,9 @@ def chains(model: Evidence) -> Iterator[Chain]:
         scheme = next((s for s in weight.schemes if s.gain is not None), weight.scheme)
         if scheme is None or scheme.distribution in ("constant", "identity") or chosen(weight):
             continue
-        if scheme.distribution == "uniform" and isclose(scheme.gain or 0.0, DEFAULT, rel_tol=1e-6):
-            continue
         if _backward(write, scheme, use.activation):
             continue
-        if use.activation in theory.ACTIVATIONS and use.activation != "sigmoid":
+        if use.activation not in (None, "none", "sigmoid") and theory.gain(use.activation):
             groups.setdefault((weight.site, use.activation), []).append((weight, scheme))
     for (_, activation), members in groups.items():
         chain = _chain(model, activation, members)
@@ -76,7 +75,11 @@ def _chain(model: Evidence, activation: str, members: list[tuple[Tensor, Scheme]
     scales = [signal.input_rms for signal in entering if signal is not None and signal.input_rms]
     if steps < FEWEST - 1 or len(scales) < 2 or _sums(model, first.use.node, last.use.node):
         return None
-    return Chain(weights, activation, members[0][1].text, _gain(weights), scales[1] / scales[0], steps)
+    growth, scheme = scales[1] / scales[0], members[0][1]
+    default = scheme.distribution == "uniform" and isclose(scheme.gain or 0.0, DEFAULT, rel_tol=1e-6)
+    if default and growth > VANISHED:
+        return None
+    return Chain(weights, activation, scheme.text, _gain(weights), growth, steps)
 
 
 def _sums(model: Evidence, first: str, last: str) -> bool:

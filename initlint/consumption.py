@@ -74,6 +74,8 @@ class Consumption:
     tracked: list[dict[str, Layout] | None] = field(default_factory=list)  # output axes of weights in data
     meetings: list[Meeting] = field(default_factory=list)
     cuts: dict[str, set[int]] = field(default_factory=dict)  # where along a weight's outputs data is split
+    #: likewise within each head: by stride and length of what is split, starts and lengths of the pieces
+    woven: dict[str, dict[tuple[int, int], set[tuple[int, int]]]] = field(default_factory=dict)
     pieces: dict[int, tuple[int, str, tuple[int, int]]] = field(default_factory=dict)  # node -> whole, cut
     outputs: tuple[int, ...] = ()
 

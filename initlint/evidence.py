@@ -309,6 +309,7 @@ class Use:
     groups: int = 1
     transposed: bool = False  # transposed convolution
     parts: int = 1  # fused matrices along the output axis (QKV, gates), told by the split that follows
+    woven: int = 1  # matrices fused head by head: rows of each follow each other within every head
     activation: str | None = None  # what follows before the next weight: "relu", "gelu", "softmax", "none"
     normalised_before: bool = False  # its input comes out of a normalisation
     normalised_after: bool = False  # its output meets a normalisation before the next weight

@@ -15,15 +15,22 @@ from math import isclose, prod, sqrt
 from typing import TYPE_CHECKING, Literal
 
 from initlint import theory
+from initlint.source import literals
 
 if TYPE_CHECKING:
-    from initlint.evidence import Tensor, Use, Write
+    from initlint.evidence import Evidence, Tensor, Use, Write
 
 EXACT = 1e-5  # relative difference of two figures that come from one formula
 NAMES = {"fan_in": "fan-in", "fan_out": "fan-out", "fan_avg": "mean fan"}
 FEWEST = 256  # values from which a scheme that was only recognised is believed
 #: Gains in use with a fan written out by hand, as a std and as a bound: ReLU, linear, PyTorch's default.
 GAINS = {sqrt(2): ("√(2/{})", "√(6/{})"), 1.0: ("1/√{}", "√(3/{})"), sqrt(1 / 3): ("1/√(3·{})", "1/√{}")}
+LEAKY = {
+    sqrt(2 / (1 + a * a)): (f"√(2/({1 + a * a:.6g}·{{}}))", f"√(6/({1 + a * a:.6g}·{{}}))")
+    for a in (0.01, 0.1, 0.2, 0.25)
+}
+#: Gains that are in use in front of one activation only: nn.init's for tanh, and of leaky ReLU by slope.
+SPECIAL = {"tanh": {5 / 3: ("5/(3·√{})", "5/√(3·{})")}, "leaky_relu": LEAKY, "prelu": LEAKY}
 #: Gains of prescriptions for the backward pass, for which fan_out is a known choice (He et al. 2015, eq. 14).
 BACKWARD = (sqrt(2), 1.0)
 
@@ -45,7 +52,7 @@ class Misreading:
         return sqrt(self.true / self.fan)
 
 
-def misreading(weight: Tensor) -> Misreading | None:
+def misreading(model: Evidence, weight: Tensor) -> Misreading | None:
     """The wrong fan behind a weight's scale; None where it is right, or cannot be told."""
     use, write = weight.use, weight.provenance.last_write
     if use is None or not use.fan_in or write is None or write.default or weight.statistics is None:
@@ -54,7 +61,8 @@ def misreading(weight: Tensor) -> Misreading | None:
     if call.startswith(("kaiming", "xavier")):
         return _of_call(weight, use, write, call)
     if (std := _asked(weight, write)) is not None:
-        return None if _plain(std[1]) else _of_formula(weight, use, std[0], std[1])
+        plain = _picked(write, std[1]) and not _varies(model, write, std[1])
+        return None if plain else _of_formula(weight, use, std[0], std[1])
     return _of_values(weight, use)
 
 
@@ -62,7 +70,7 @@ def chosen(weight: Tensor) -> bool:
     """Its scale is a plain number that somebody chose, 0.02 say, not computed from a fan."""
     write = weight.provenance.last_write
     asked = _asked(weight, write) if write is not None else None
-    return asked is not None and _plain(asked[1])
+    return write is not None and asked is not None and _picked(write, asked[1])
 
 
 # ---------------------------------------------------------------- nn.init's own reading
@@ -88,7 +96,7 @@ def _of_call(weight: Tensor, use: Use, write: Write, call: str) -> Misreading | 
         else:
             return None
         gain = arguments.get("gain", 1.0)
-    true = _nearest(read, tuple(_right(weight, use, mode)))
+    true = _nearest(read, tuple(_right(weight, use, mode, write.elements)))
     if true is None or isclose(read, true, rel_tol=EXACT):
         return None
     shape = f"shape {weight.shape}" if whole else "the shape it is given"
@@ -97,9 +105,14 @@ def _of_call(weight: Tensor, use: Use, write: Write, call: str) -> Misreading | 
     )
 
 
-def _right(weight: Tensor, use: Use, mode: str) -> Iterator[float]:
-    """The fans with which a call is right; forward and backward preserving are both accepted of fan_out."""
+def _right(weight: Tensor, use: Use, mode: str, drawn: int) -> Iterator[float]:
+    """The fans with which a call is right; forward and backward preserving are both accepted of fan_out.
+
+    Whoever draws some of the rows by themselves (`drawn` values of all) takes these for the outputs.
+    """
     inputs, outputs = _inputs(weight, use), _outputs(weight, use)
+    if use.fan_out and drawn < weight.elements and not use.stacked:
+        outputs = *outputs, use.fan_out * drawn / weight.elements
     for n in inputs:
         if mode in ("fan_in", "fan_out"):
             yield n
@@ -122,7 +135,7 @@ def _outputs(weight: Tensor, use: Use) -> tuple[float, ...]:
     """The true fan_out: of one of the matrices that are fused, and of one of a stack."""
     if not use.fan_out:
         return ()
-    outputs = float(use.fan_out) / use.parts
+    outputs = float(use.fan_out) / (use.parts * use.woven)
     if use.role == "kernel" and not use.transposed:
         return outputs, weight.shape[0] // use.groups * prod(weight.shape[2:])  # whatever the stride
     if len(use.outputs) > 1 and not use.stacked:
@@ -170,12 +183,29 @@ def _plain(value: float) -> bool:
     return isclose(value, float(f"{value:.1e}"), rel_tol=EXACT)
 
 
+def _picked(write: Write, value: float) -> bool:
+    """It is a plain number, or stands as a number in a file that led to the draw."""
+    return _plain(value) or any(value in literals(site.file) for site in (write.site, *write.callers))
+
+
+def _varies(model: Evidence, write: Write, value: float) -> bool:
+    """The same line drew another weight at another scale: the number is a formula's result all the same."""
+    for other in model.weights:
+        drawn = other.provenance.last_write
+        asked = _asked(other, drawn) if drawn is not None and drawn.site == write.site else None
+        if drawn is None or asked is None or isclose(asked[1], value, rel_tol=EXACT):
+            continue
+        if not _picked(drawn, asked[1]):
+            return True
+    return False
+
+
 def _of_formula(weight: Tensor, use: Use, std: float, written: float) -> Misreading | None:
     """The fan for which std = gain/√fan holds exactly, if it is no fan of the weight's."""
     if _is_right(weight, use, std):
         return None
     for number, meaning, true in _mistaken(weight, use):
-        for gain, formulas in GAINS.items():
+        for gain, formulas in _gains(use).items():
             if isclose(std * sqrt(number), gain, rel_tol=EXACT):
                 kind = "std" if written == std else "bound"
                 formula = formulas[kind == "bound"].format(f"{number:.6g}")
@@ -194,20 +224,26 @@ def _is_right(weight: Tensor, use: Use, std: float) -> bool:
     return (
         use.ends_residual
         or any(isclose(std * sqrt(n), 1, rel_tol=EXACT) for n in doubled)
-        or any(isclose(std * sqrt(n), g, rel_tol=EXACT) for g in GAINS for n in (*inputs, *averages))
+        or any(isclose(std * sqrt(n), g, rel_tol=EXACT) for g in _gains(use) for n in (*inputs, *averages))
         or any(isclose(std * sqrt(n), g, rel_tol=EXACT) for g in BACKWARD for n in backward)
     )
+
+
+def _gains(use: Use) -> dict[float, tuple[str, str]]:
+    """Gains that a scale may hold in front of this activation."""
+    return {**GAINS, **SPECIAL.get(use.activation or "", {})}
 
 
 def _mistaken(weight: Tensor, use: Use) -> Iterator[tuple[float, str, float]]:
     """Numbers that are taken for a fan, what they are, and the fan that is meant."""
     assert use.fan_in
-    if use.parts > 1 and use.fan_out:
+    parts = use.parts * use.woven
+    if parts > 1 and use.fan_out:
         fused = (use.fan_in + use.fan_out) / 2
         yield (
             fused,
             "the mean of its inputs and all fused outputs",
-            (use.fan_in + use.fan_out / use.parts) / 2,
+            (use.fan_in + use.fan_out / parts) / 2,
         )
     for number, meaning in _numbers(weight, use):
         yield number, meaning, float(use.fan_in)
@@ -230,8 +266,8 @@ def _numbers(weight: Tensor, use: Use) -> Iterator[tuple[float, str]]:
     if use.groups > 1:
         yield use.fan_in * use.groups, "the inputs of all groups"
         yield use.fan_in / use.groups, "its inputs divided by the groups twice"
-    if use.parts > 1 and use.fan_out:
-        yield use.fan_out / use.parts, "the outputs of one of its parts"
+    if use.parts * use.woven > 1 and use.fan_out:
+        yield use.fan_out / (use.parts * use.woven), "the outputs of one of its parts"
     yield from ((size, f"dimension {axis} of its shape") for axis, size in enumerate(shape))
     if use.activation != "softmax":  # T5 folds the scale of its scores into the queries: 1/√(d·d)
         yield prod(shape), "all of its elements"
@@ -266,13 +302,25 @@ def _written(std: float, bound: float | None) -> float:
 # ---------------------------------------------------------------- formulas without their root
 
 
-def unrooted(weight: Tensor) -> tuple[float, str, float] | None:
-    """What was written down for the std or bound, its formula, and the root that is left out of it."""
+@dataclass(frozen=True, slots=True)
+class Slip:
+    """A number whose formula lacks its square root, or takes it twice."""
+
+    written: float
+    formula: str  # "2/32"
+    meant: float  # its root
+    text: str  # what is wrong with the number
+
+
+def rooted(weight: Tensor) -> Slip | None:
+    """The std or bound that was written down for a weight, if its formula has the wrong number of roots."""
     use, write = weight.use, weight.provenance.last_write
     if use is None or not use.fan_in or write is None or write.default or use.reaches_output:
         return None  # 1/fan_in is a known scale of a head (Yang et al., Tensor Programs V, 2022)
     asked = _asked(weight, write)
-    if asked is None or _plain(asked[1]) or _is_right(weight, use, asked[0]) or use.activation == "softmax":
+    if asked is None or _picked(write, asked[1]) or use.activation == "softmax":
+        return None
+    if _is_right(weight, use, asked[0]):
         return None
     bound = asked[0] != asked[1]
     sizes = {f"{use.fan_in}": use.fan_in}
@@ -280,6 +328,11 @@ def unrooted(weight: Tensor) -> tuple[float, str, float] | None:
         sizes[f"({use.fan_in}+{use.fan_out})"] = use.fan_in + use.fan_out
     for text, size in sizes.items():
         for numerator in (6, 3, 1) if bound else (2, 1):
+            formula, root = f"{numerator}/{text}", sqrt(numerator / size)
             if isclose(asked[1], numerator / size, rel_tol=EXACT):
-                return asked[1], f"{numerator}/{text}", sqrt(numerator / size)
+                left = f"{asked[1]:.3g} = {formula} scales the draw, the square root is left out"
+                return Slip(asked[1], formula, root, left)
+            if sqrt(size) % 1 and isclose(asked[1], sqrt(numerator / sqrt(size)), rel_tol=EXACT):
+                twice = f"{asked[1]:.3g} = √({numerator}/√{text}) scales the draw, the root is taken twice"
+                return Slip(asked[1], formula, root, twice)
     return None

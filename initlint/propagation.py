@@ -271,8 +271,12 @@ def writers(model: Evidence, signal: Signal) -> tuple[Tensor, ...]:
     if nearest is None:
         return ()
     found = [t for name in nearest.weights if (t := model.by_name.get(name)) is not None]
-    owners = {t.owner for t in found if t.owner}
-    shifts = [t for t in model.parameters if t.owner in owners and _offset(t) > spread(nearest)]
+    owners, names = {t.owner for t in found if t.owner}, set(nearest.weights)
+    shifts = [
+        t
+        for t in model.parameters
+        if _offset(t) > spread(nearest) and (t.owner in owners or _shifts(t) & names)
+    ]
     found += [t for t in shifts if t.name not in nearest.weights]
     if not shifts:
         steps = [s for s in _way_up(model, nearest) if s.kind == "weight" and weights(model, s)]
@@ -300,8 +304,15 @@ def _nearest(model: Evidence, signal: Signal) -> Iterator[Signal]:
 
 def _offset(tensor: Tensor) -> float:
     figures = tensor.statistics
-    shift = tensor.use is not None and tensor.use.role == "shift"
+    use = tensor.use
+    shift = use is not None and (use.role == "shift" or use.operation in ("aten.add", "aten.sub"))
     return figures.rms if shift and figures is not None else 0.0
+
+
+def _shifts(tensor: Tensor) -> set[str]:
+    """The weights whose outputs a tensor is added to, or subtracted from."""
+    use = tensor.use
+    return set(use.wiring.sources) if use is not None and use.role in ("shift", "scalar") else set()
 
 
 def _way_up(model: Evidence, signal: Signal) -> Iterator[Signal]:

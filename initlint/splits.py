@@ -92,7 +92,12 @@ def _cut(
     seen: Consumption, i: int, parent: int, tensor: str, along: Dimension, start: int, count: int
 ) -> None:
     """Note that `count` elements from `start` were taken along a dimension that holds the output axis."""
-    if not along or along[0].axis == axes.FOREIGN or not along[0].outer:
+    if not along or along[0].axis == axes.FOREIGN:
+        return
+    if not along[0].outer:
+        if not along[0].offset:
+            whole = along[0].stride, axes.length(along)
+            seen.woven.setdefault(tensor, {}).setdefault(whole, set()).add((start, count))
         return
     first, unit = along[0], axes.length(along[1:])
     if not unit or start % unit or count % unit:

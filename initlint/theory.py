@@ -80,7 +80,8 @@ def gain(activation: str | None, slope: float | None = None) -> float | None:
     """Forward gain 1/√E[φ(z)²] that preserves the second moment; None for what is no activation we know.
 
     Exact values: linear 1, relu √2, leaky_relu √(2/(1+a²)) (He et al. 2015, eq. 15), selu 1 (its
-    constants are made so that (0, 1) is the fixed point, Klambauer et al. 2017). tanh gives 1.5925.
+    constants are made so that (0, 1) is the fixed point, Klambauer et al. 2017). tanh gives 1.5925. glu makes
+    one output a·σ(b) of two: 1/√E[σ(z)²] (Gehring et al. 2017, appendix A, where σ is taken as ½: 2).
     `nn.init.calculate_gain` says 5/3 for tanh (a round figure near it), 3/4 for selu (a value that was
     found to train, not the one of the paper) and 1 for sigmoid (only right near 0, where it is linear).
     """
@@ -90,6 +91,8 @@ def gain(activation: str | None, slope: float | None = None) -> float | None:
         return math.sqrt(2 / (1 + a * a))
     if name in ("linear", "selu"):
         return 1.0
+    if name == "glu":
+        name = "sigmoid"
     if name not in ACTIVATIONS:
         return None
     return 1 / math.sqrt(second_moment(name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
@@ -171,6 +171,7 @@ def _use(seen: Consumption, facts: Flow, wires: Wires, tensor: Stored, meetings:
         activation=next((a for a in activations if a not in (None, "none")), activations[0]),
         fan_out=outputs or first.fan_out,
         parts=max(parts, first.parts),
+        woven=_woven(seen.woven.get(tensor.name, {})) if len(first.outputs) == 1 else 1,
         lookup_too=first.role in PRECEDENCE[:3] and any(use.role == "lookup" for use, _ in uses),
         ends_residual=any(use.ends_residual for use, _ in alike),
         reaches_output=any(use.reaches_output for use, _ in alike),
@@ -192,6 +193,8 @@ def _one_use(seen: Consumption, facts: Flow, tensor: Stored, meeting: Meeting) -
     elif role == "recurrent":
         role = "other"
     given |= {key: value for key, value in meeting.facts.items() if key in _PRODUCT}
+    if role == "matrix":
+        given |= _averaged(seen, tensor, meeting, given)
     node = seen.nodes[i]
     flows = node.op == "call_function"
     activation = facts.following[i] if flows else None
@@ -212,6 +215,40 @@ def _one_use(seen: Consumption, facts: Flow, tensor: Stored, meeting: Meeting) -
         padding=_padding(node) if role == "lookup" else None,
         offset=_offset(seen, meeting.source) if role == "gain" and meeting.source is not None else 0.0,
     )
+
+
+#: Operators behind a softmax that leave its rows weights of an average, or a few of them.
+_WEIGHTS_KEPT = (
+    vocabulary.RESHAPES
+    | vocabulary.ASSEMBLIES
+    | {"aten.mul", "aten.div", "aten.relu", "aten._to_copy", "aten.to", "aten.clone", "aten.topk", "getitem"}
+)
+
+
+def _averaged(
+    seen: Consumption, tensor: Stored, meeting: Meeting, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A sum over experts that a softmax weighs is an average: that axis belongs to a stack of matrices."""
+    contracted, fan_in = given.get("contracted", ()), given.get("fan_in")
+    if len(tensor.shape) < 3 or len(contracted) < 2 or meeting.partner is None or not fan_in:
+        return {}
+    rows, stack, met = set(), [meeting.partner], {meeting.partner}
+    while stack:
+        i = stack.pop()
+        shape = seen.shape(i)
+        if seen.names[i] in vocabulary.SOFTMAXES and shape:
+            rows.add(shape[argument(seen.nodes[i], "dim", -1)])
+        elif seen.names[i] in _WEIGHTS_KEPT:
+            stack += [p for p in seen.flowing[i] if p not in met]
+            met.update(seen.flowing[i])
+    for axis in contracted[:-1]:
+        if tensor.shape[axis] in rows:
+            return {
+                "fan_in": fan_in // tensor.shape[axis],
+                "contracted": tuple(a for a in contracted if a != axis),
+                "stacked": (axis, *given.get("stacked", ())),
+            }
+    return {}
 
 
 def _offset(seen: Consumption, i: int) -> float | None:
@@ -266,6 +303,18 @@ def _role(facts: Flow, tensor: Stored, meeting: Meeting) -> Any:
     if tensor.parameter or role in ("matrix", "kernel", "lookup", "table", "shift"):
         return role
     return "state"
+
+
+_PROJECTIONS = 3  # query, key and value; halves within a head are those of a rotary embedding
+
+
+def _woven(splits: Mapping[tuple[int, int], Set[tuple[int, int]]]) -> int:
+    """Matrices fused head by head: each head of the outputs is split into equal pieces, all of them used."""
+    for (_, size), pieces in splits.items():
+        piece, rest = divmod(size, _PROJECTIONS)
+        if not rest and pieces >= {(k * piece, piece) for k in range(_PROJECTIONS)}:
+            return _PROJECTIONS
+    return 1
 
 
 def _parts(seen: Consumption, tensor: Stored, alike: Sequence[tuple[Use, Meeting]]) -> tuple[int, int | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from math import hypot, isinf
+from math import hypot, inf, isinf
 from typing import TYPE_CHECKING
 
 from initlint import Example, Location, Rule
@@ -110,6 +110,31 @@ def averaged_before_the_weights_were_drawn() -> nn.Module:
     return model
 
 
+def divided_by_zeros() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Rescaled(nn.Module):
+        scale: torch.Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("scale", torch.zeros(8))
+            self.net = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.net(x / (self.scale + 1e-6))
+            return y
+
+    return Rescaled()
+
+
+def divided_by_ones() -> nn.Module:
+    model = divided_by_zeros()
+    model.get_buffer("scale").fill_(1.0)
+    return model
+
+
 def untouched() -> nn.Module:
     from torch import nn
 
@@ -147,6 +172,8 @@ class RunningStats(Rule):
         Example(drawn_with_the_weights, finds=("1.running_var",), inputs=batch),
         Example(means_stored_as_sums, finds=("1.sums",), inputs=batch),
         Example(averaged_before_the_weights_were_drawn, finds=("ema",), inputs=batch),
+        Example(divided_by_zeros, finds=("scale",), inputs=batch),
+        Example(divided_by_ones, inputs=batch),
         Example(sums_that_agree, inputs=batch),
         Example(sums_corrected_by_a_count, inputs=batch),
         Example(untouched, inputs=batch),
@@ -154,6 +181,8 @@ class RunningStats(Rule):
 
     #: Root mean square distance from zero (means) or one (variances) of drawn values.
     distance: float = 0.5
+    #: What enters a layer over what the signal was before, where a buffer of zeros is divided by.
+    blown_up: float = 100.0
     #: Relative distance of means from sums / counts at the start.
     disagreement: float = 0.1
 
@@ -172,10 +201,32 @@ class RunningStats(Rule):
                     help=f"start it at {neutral:g}",
                     suggestion=fill(buffer, neutral),
                 )
+        yield from self._divided(model)
         yield from (self._uncoupled(c, model) for c in model.couplings if c.disagreement > self.disagreement)
         for tensor in model.tensors:
             if tensor.provenance.outdated in model.by_name:
                 yield from self._outdated(tensor, model)
+
+    def _divided(self, model: Evidence) -> Iterator[Finding]:
+        """Buffers of zeros that the signal is divided by, and comes out far too large, or not finite."""
+        for buffer in model.buffers:
+            use, figures = buffer.use, buffer.statistics
+            if use is None or figures is None or not figures.constant or figures.mean != 0:
+                continue
+            if _neutral(buffer, model) is not None or not any(
+                s.operation in DIVIDING for s in use.wiring.steps
+            ):
+                continue
+            factor = _growth(model, use.depth)
+            if factor > self.blown_up:
+                much = "is not finite" if isinf(factor) else f"comes out {factor:.3g} times larger"
+                yield self.finding(
+                    buffer,
+                    f"starts at 0, and the signal is divided by it: it {much}",
+                    measured={"value": 0.0, "growth": factor},
+                    expected={"value": "a variance or scale of 1"},
+                    help="start it so that the division leaves the signal as it is",
+                )
 
     def _departs(self, buffer: Tensor, figures: Statistics, neutral: float, model: Evidence) -> bool:
         if figures.constant:
@@ -219,6 +270,7 @@ class RunningStats(Rule):
 
 
 DRAWING = re.compile(r"^nn\.init\.|\b(normal_|uniform_|randn?|random_|exponential_)$")
+DIVIDING = frozenset({"reciprocal", "rsqrt"})
 MEAN = re.compile(r"(^|_)(mean|mu|avg)(_|$)")
 SPREAD = re.compile(r"(^|_)(var|variance|std|sigma)(_|$)")
 RUNNING = re.compile(r"(^|_)(running|moving|ema|population|pop)(_|$)")
@@ -237,6 +289,18 @@ def _neutral(buffer: Tensor, model: Evidence) -> float | None:
     if SPREAD.search(name):
         return 1.0
     return 0.0 if MEAN.search(name) and _spread_beside(buffer, model) else None
+
+
+def _growth(model: Evidence, depth: int) -> float:
+    """What enters the next weights over what leaves the signal before them; infinite if it is not finite."""
+    most = 0.0
+    for signal in model.signals:
+        if signal.depth in (depth, depth + 1) and (signal.forward.nans or signal.forward.infs):
+            return inf
+        before = [s.forward.rms for n in signal.sources if (s := model.signals_by_node.get(n)) is not None]
+        if signal.depth == depth + 1 and signal.input_rms and before and max(before) > 0:
+            most = max(most, signal.input_rms / max(before))
+    return most
 
 
 def _spread_beside(buffer: Tensor, model: Evidence) -> bool:

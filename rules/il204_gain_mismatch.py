@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from initlint import Example, Rule, harm, theory
 from initlint.chains import chains
-from initlint.fans import unrooted
+from initlint.fans import rooted
 from initlint.remedy import redraw
 
 if TYPE_CHECKING:
@@ -51,6 +51,46 @@ def forgotten_root() -> nn.Module:
     from torch import nn
 
     return stack(1, nn.ReLU, lambda w: nn.init.normal_(w, std=2 / 64))
+
+
+def root_taken_twice() -> nn.Module:
+    from torch import nn
+
+    layer = nn.Linear(64, 48)
+    readout = nn.Linear(48, 64)
+    nn.init.normal_(readout.weight, std=48**-0.25)
+    return nn.Sequential(layer, nn.ReLU(), readout, nn.Tanh(), nn.Linear(64, 4))
+
+
+def default_written_out() -> nn.Module:
+    from torch import nn
+
+    return stack(10, nn.ReLU, lambda w: nn.init.kaiming_uniform_(w, a=5**0.5))
+
+
+def linear_gain_before_glu() -> nn.Module:
+    from torch import nn
+
+    layers: list[nn.Module] = []
+    for _ in range(8):
+        layer = nn.Linear(64, 128)
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+        layers += [layer, nn.GLU()]
+    return nn.Sequential(*layers, nn.Linear(64, 4))
+
+
+def number_that_looks_like_a_formula() -> nn.Module:
+    from torch import nn
+
+    hidden = nn.Linear(32, 64)
+    nn.init.normal_(hidden.weight, std=0.0625)  # 2/32
+    return nn.Sequential(nn.Linear(64, 32), nn.ReLU(), hidden, nn.ReLU(), nn.Linear(64, 4))
+
+
+def default_written_out_in_a_shallow_stack() -> nn.Module:
+    from torch import nn
+
+    return stack(3, nn.ReLU, lambda w: nn.init.kaiming_uniform_(w, a=5**0.5))
 
 
 def relu_gain_before_relu() -> nn.Module:
@@ -122,6 +162,11 @@ class GainMismatch(Rule):
         Example(linear_gain_before_relu, finds=("0.weight", "18.weight"), inputs=rows),
         Example(selu_gain_of_pytorch, finds=("0.weight", "38.weight"), inputs=rows),
         Example(forgotten_root, finds=("0.weight",), inputs=rows),
+        Example(root_taken_twice, finds=("2.weight",), inputs=rows),
+        Example(default_written_out, finds=("0.weight", "18.weight"), inputs=rows),
+        Example(linear_gain_before_glu, finds=("0.weight", "14.weight"), inputs=rows),
+        Example(number_that_looks_like_a_formula, inputs=rows),
+        Example(default_written_out_in_a_shallow_stack, inputs=rows),
         Example(relu_gain_before_relu, inputs=rows),
         Example(widening_layers_that_keep_the_gradient, inputs=rows),
         Example(xavier_before_tanh, inputs=rows),
@@ -131,6 +176,8 @@ class GainMismatch(Rule):
 
     #: Gain over the one that fits: nn.init's 5/3 for tanh, a round figure, is 1.05.
     ratio: float = 1.1
+    #: Scale over the one with its root, either way: that of a fan of four, which harms little.
+    slip: float = 2.0
     #: Growth or shrinkage at the end of a chain, predicted and measured: √2 a layer reaches it in four.
     total: float = 3.0
     #: Where that comes to a warning: a few layers of Xavier before ReLU, as in graph networks, do not.
@@ -139,18 +186,19 @@ class GainMismatch(Rule):
     def check(self, model: Evidence) -> Iterator[Finding]:
         told: set[str] = set()
         for weight in model.weights:
-            slip = unrooted(weight)
-            if slip is None or harm.restored(model, weight) or max(slip[2] / slip[0], slip[0] / slip[2]) < 2:
+            slip = rooted(weight)
+            if slip is None or harm.restored(model, weight):
                 continue
-            written, formula, meant = slip
+            if max(slip.meant / slip.written, slip.written / slip.meant) < self.slip:
+                continue
             told.add(weight.name)
             yield self.finding(
                 weight,
-                f"{written:.3g} = {formula} scales the draw, the square root is left out: "
-                f"√({formula}) = {meant:.3g}",
-                measured={"scale": written},
-                expected={"scale": meant},
-                help=f"take the square root: {meant:.3g}",
+                f"{slip.text}: √({slip.formula}) = {slip.meant:.3g}",
+                measured={"scale": slip.written},
+                expected={"scale": slip.meant},
+                severity=None if slip.written < slip.meant or harm.of_excess(model, weight) else "note",
+                help=f"take the square root of {slip.formula} once: {slip.meant:.3g}",
             )
         for chain in chains(model):
             if told & {weight.name for weight in chain.weights}:

@@ -64,6 +64,58 @@ def depthwise_by_hand() -> nn.Module:
     )
 
 
+def dimension_zero_for_the_fan_in() -> nn.Module:
+    from torch import nn
+
+    wide, narrow = nn.Linear(8, 400), nn.Linear(400, 300)
+    for layer in (wide, narrow):
+        bound = 1 / sqrt(layer.weight.shape[0])  # 0.05 for the first: a round number by chance
+        nn.init.uniform_(layer.weight, -bound, bound)
+    return nn.Sequential(nn.Linear(128, 8), wide, nn.ReLU(), narrow, nn.ReLU(), nn.Linear(300, 4))
+
+
+def projections_fused_head_by_head() -> nn.Module:
+    from torch import nn
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fused, self.readout = nn.Linear(128, 3 * 128), nn.Linear(128, 4)
+            nn.init.xavier_uniform_(self.fused.weight)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            heads = self.fused(x[:, None]).view(len(x), 1, 8, 48).transpose(1, 2)
+            q, k, v = heads.chunk(3, dim=-1)
+            mixed = nn.functional.scaled_dot_product_attention(q, k, v)
+            logits: torch.Tensor = self.readout(mixed.transpose(1, 2).flatten(1))
+            return logits
+
+    return Attention()
+
+
+def experts_averaged_by_a_softmax() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Mixture(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.router = nn.Linear(128, 8)
+            self.up, self.down = nn.Parameter(torch.empty(8, 128, 64)), nn.Parameter(torch.empty(8, 64, 16))
+            self.readout = nn.Linear(16, 4)
+            for stack in (self.up, self.down):
+                for matrix in stack.detach():
+                    nn.init.xavier_uniform_(matrix)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hidden = torch.relu(torch.einsum("nd,edh->neh", x, self.up))
+            mixed = torch.einsum("ne,neh,ehd->nd", self.router(x).softmax(-1), hidden, self.down)
+            logits: torch.Tensor = self.readout(mixed)
+            return logits
+
+    return Mixture()
+
+
 def transposed_before_the_draw() -> nn.Module:
     from torch import nn
 
@@ -131,6 +183,9 @@ class WrongFan(Rule):
         Example(stored_as_inputs_by_outputs, finds=("weight",), inputs=rows),
         Example(stack_of_experts, finds=("first",), inputs=rows),
         Example(depthwise_by_hand, finds=("2.weight",), inputs=rows),
+        Example(dimension_zero_for_the_fan_in, finds=("1.weight",), inputs=rows),
+        Example(projections_fused_head_by_head, finds=("fused.weight",), inputs=rows),
+        Example(experts_averaged_by_a_softmax, inputs=rows),
         Example(transposed_before_the_draw, inputs=rows),
         Example(backward_preserving_convolutions, inputs=rows),
         Example(plain_number, inputs=rows),
@@ -143,7 +198,7 @@ class WrongFan(Rule):
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         for weight in model.weights:
-            wrong = misreading(weight)
+            wrong = misreading(model, weight)
             if wrong is None or max(wrong.ratio, 1 / wrong.ratio) < self.ratio:
                 continue
             shows, figures, off = self._shows(model, weight, wrong), weight.statistics, wrong.ratio

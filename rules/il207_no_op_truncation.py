@@ -33,6 +33,24 @@ def clamped_far_outside() -> nn.Module:
     return model
 
 
+def clamped_by_a_function() -> nn.Module:
+    from torch import nn
+
+    model = nn.Linear(64, 64)
+    nn.init.normal_(model.weight, std=0.02)
+    model.weight.data = nn.functional.hardtanh(model.weight.data, -2, 2)
+    return model
+
+
+def clamped_at_two_std() -> nn.Module:
+    from torch import nn
+
+    model = nn.Linear(64, 64)
+    nn.init.normal_(model.weight, std=0.02)
+    model.weight.data = nn.functional.hardtanh(model.weight.data, -0.04, 0.04)
+    return model
+
+
 def bounds_at_two_std() -> nn.Module:
     from torch import nn
 
@@ -48,6 +66,9 @@ def clamped_before_scaling() -> nn.Module:
     model = nn.Linear(64, 64)
     model.weight = nn.Parameter(torch.randn(64, 64).clamp(-2, 2) * 0.02)
     return model
+
+
+CLAMPS = frozenset({"clamp", "clip", "clamp_min", "clamp_max", "hardtanh", "fmod"})
 
 
 class NoOpTruncation(Rule):
@@ -70,6 +91,8 @@ class NoOpTruncation(Rule):
     examples = (
         Example(default_bounds_at_a_small_std, finds=("weight",)),
         Example(clamped_far_outside, finds=("weight",)),
+        Example(clamped_by_a_function, finds=("weight",)),
+        Example(clamped_at_two_std),
         Example(bounds_at_two_std),
         Example(clamped_before_scaling),
     )
@@ -106,10 +129,11 @@ def _truncation(tensor: Tensor) -> tuple[Write, float, float] | None:
         if operation == "trunc_normal" and given.get("std", 0) > 0 and {"a", "b"} <= given.keys():
             mean = given.get("mean", 0.0)
             return write, given["std"], min(given["b"] - mean, mean - given["a"])
-        if operation in ("clamp", "clip", "hardtanh", "fmod") and figures is not None and figures.std > 0:
+        if operation in CLAMPS and figures is not None and figures.std > 0:
             if any(_changes(w) for w in writes if w.order > write.order):
                 continue
-            low, high = given.get("min", -math.inf), given.get("max", math.inf)
+            low = given.get("min", given.get("min_val", -math.inf))
+            high = given.get("max", given.get("max_val", math.inf))
             if operation == "fmod":
                 low, high = -given.get("other", math.inf), given.get("other", math.inf)
             gap = min(high - figures.mean, figures.mean - low)

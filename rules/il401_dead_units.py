@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from initlint import Evidence, Finding
+    from initlint import Evidence, Finding, Tensor
     from initlint.evidence import Signal
 
 
@@ -31,6 +31,23 @@ def negative_weights_on_positive_inputs() -> nn.Module:
     second = nn.Linear(64, 64)
     nn.init.uniform_(second.weight, -0.2, 0)
     return nn.Sequential(nn.Linear(32, 64), nn.ReLU(), second, nn.ReLU(), nn.Linear(64, 4))
+
+
+def threshold_above_the_signal() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Thresholded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encode, self.decode = nn.Linear(32, 64, bias=False), nn.Linear(64, 4)
+            self.threshold = nn.Parameter(torch.full((64,), 5.0))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.decode(torch.relu(self.encode(x) - self.threshold))
+            return y
+
+    return Thresholded()
 
 
 def default_initialisation() -> nn.Module:
@@ -115,6 +132,7 @@ class DeadUnits(Rule):
     examples = (
         Example(bias_far_below_zero, finds=("0.bias",), inputs=batch),
         Example(negative_weights_on_positive_inputs, finds=("2.weight",), inputs=batch),
+        Example(threshold_above_the_signal, finds=("threshold",), inputs=batch),
         Example(default_initialisation, inputs=batch),
         Example(squeeze_and_excitation, inputs=two_images),
         Example(zero_gain_of_the_last_norm, inputs=two_images),
@@ -139,9 +157,15 @@ class DeadUnits(Rule):
                 related=[t.name for t in guilty[1:]] + ([signal.module] if signal.module else []),
                 measured={"dead": dead, "pre-activation mean": before.forward.mean},
                 expected={"dead": f"about {chance:.2g}", "pre-activation mean": "near 0"},
-                help="start the bias at zero and draw the weights around zero",
+                help="start the threshold well below the size of what it is subtracted from"
+                if _threshold(guilty[0])
+                else "start the bias at zero and draw the weights around zero",
                 locations=told([signal], guilty),
             )
+
+
+def _threshold(tensor: Tensor) -> bool:
+    return tensor.use is not None and tensor.use.operation == "aten.sub"
 
 
 def _judged(model: Evidence, before: Signal) -> bool:

@@ -118,6 +118,7 @@ class VanishingSignal(Rule):
         "dead-zero-init": "upstream",
         "dtype-underflow": "same",
         "wrong-fan": "same",
+        "gain-mismatch": "same",
         "dead-units": "upstream",
         "saturated-activation": "upstream",
     }

@@ -190,7 +190,7 @@ class RecipeDeviation(Rule):
             for deviation in recipe.deviations(model):
                 if deviation.subject.name in told:
                     continue
-                told.add(deviation.subject.name)
+                told |= {deviation.subject.name, *deviation.related}
                 yield self.finding(
                     deviation.subject,
                     f"{recipe.name}: {deviation.message}",

@@ -107,16 +107,41 @@ def _lora(model: Evidence) -> Iterator[Deviation]:
             continue
         if up.statistics is None or down.statistics is None or not (frozen or _named(up, down)):
             continue
+        inner = _between(model, up, down)
+        if any(zero(t.statistics) for t in inner):
+            continue
         change = f" and change the output of {base[0].name} by {ratio:.0%}" if ratio else ""
+        subject = inner[0] if inner else up
+        here = subject.statistics or up.statistics
+        others = [t for t in (up, down) if t is not subject]
+        beside = " and ".join(f"{t.statistics.rms:.3g} in {t.name}" for t in others if t.statistics)
+        factors = "the low-rank factors and what scales them" if inner else "both low-rank factors"
         yield Deviation(
-            subject=up,
-            message=f"both low-rank factors are random (rms {up.statistics.rms:.3g} here, "
-            f"{down.statistics.rms:.3g} in {down.name}){change} at the start",
-            help="set the factor that is applied last to zero, for example nn.init.zeros_",
-            measured={"rms": up.statistics.rms},
+            subject=subject,
+            message=f"{factors} are random (rms {here.rms:.3g} here, {beside}){change} at the start",
+            help=f"set {'the scales' if inner else 'the factor that is applied last'} to zero, for example "
+            "nn.init.zeros_",
+            measured={"rms": here.rms},
             expected={"rms": 0.0},
             harms=frozen,
+            related=tuple(t.name for t in others) if inner else (),
         )
+
+
+def _between(model: Evidence, up: Tensor, down: Tensor) -> list[Tensor]:
+    """Trainable scales, one for each rank, that a pair is multiplied by."""
+    nodes = {t.use.node for t in (up, down) if t.use is not None}
+    return [
+        t
+        for t in model.parameters
+        if t.use is not None
+        and t.use.role == "scalar"
+        and t.use.node in nodes
+        and t.elements == outputs(down)
+        and t.requires_grad
+        and t.statistics is not None
+        and not (t.statistics.constant and t.statistics.mean != 0)
+    ]
 
 
 def _bottleneck(model: Evidence) -> Iterator[Deviation]:
