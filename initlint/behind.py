@@ -187,20 +187,37 @@ def _statement(scope: _Scope) -> ast.stmt | None:
 
 
 def _given(scope: _Scope) -> Iterator[ast.expr]:
-    """What the line computes with: the arguments of its call but for the tensor, or what it assigns."""
+    """What the line computes with: the arguments of its call, or what it assigns; the tensor comes last."""
     match _statement(scope):
         case ast.Expr(value=ast.Call(func=function, args=args, keywords=keywords)):
+            tensor: ast.expr | None = None
             match function:
                 case ast.Name() | ast.Attribute(value=ast.Name(id="init") | ast.Attribute(attr="init")):
-                    args = args[1:]
+                    tensor, args = next(iter(args), None), args[1:]
                 case ast.Attribute(value=ast.Call() | ast.BinOp() as receiver):
                     yield receiver
+                case ast.Attribute(value=receiver):
+                    tensor = receiver
             yield from args
             yield from (keyword.value for keyword in keywords)
+            while isinstance(tensor, ast.Attribute):
+                tensor = tensor.value
+            if isinstance(tensor, ast.Name) and tensor.id not in ("self", "nn", "torch"):
+                yield from _chosen(tensor, scope)
         case (
             ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value) | ast.AugAssign(value=value)
         ) | ast.Return(value=ast.expr() as value):
             yield value
+
+
+def _chosen(member: ast.Name, scope: _Scope) -> Iterator[ast.expr]:
+    """The call of one's own method that names the members which a loop runs over."""
+    for loop in ast.walk(scope.function) if scope.function is not None else ():
+        match loop:
+            case ast.For(target=ast.Name(id=name), iter=ast.Call(func=ast.Attribute(attr=method) as called)):
+                inside = loop.lineno <= scope.line <= (loop.end_lineno or 0)
+                if name == member.id and inside and _own(called) and not hasattr(nn.Module, method):
+                    yield loop.iter
 
 
 def _references(node: ast.AST) -> Iterator[ast.expr]:
@@ -388,8 +405,11 @@ def _variable(name: str, scope: _Scope) -> Iterator[_Source]:
             return
         if loops:
             iterated, rows = loops[-1]
-            if not _walks(iterated):
-                yield _Source(iterated.lineno, f"{name} runs over these", rows, scope)
+            match iterated:
+                case ast.Call(func=ast.Attribute(value=ast.Name(id=mapping), attr="items" | "values")):
+                    yield from _variable(mapping, scope)
+                case _ if not _walks(iterated):
+                    yield _Source(iterated.lineno, f"{name} runs over these", rows, scope)
             return
         if any(argument.arg == name for argument in _arguments(function)):
             yield from _passed(name, function, scope)
@@ -420,8 +440,9 @@ def _arguments(function: Function) -> list[ast.arg]:
 
 def _passed(name: str, function: Function, scope: _Scope) -> Iterator[_Source]:
     """The line that called the function with this argument, else that of its default."""
-    if function is scope.function and scope.callers:
-        caller = _scope(scope.callers, scope.classes)
+    inmost = function is scope.function
+    for i in range(len(scope.callers[:1] if inmost else scope.callers)):
+        caller = _scope(scope.callers[i:], scope.classes)  # a closure was made somewhere on the way
         for call in _calls(caller, function) if caller is not None else ():
             value = _argument(call, name, function)
             if value is not None and caller is not None:

@@ -221,8 +221,10 @@ def _is_right(weight: Tensor, use: Use, std: float) -> bool:
     backward = outputs if use.role == "kernel" and not use.transposed else ()
     averages = [(n + m) / 2 for n in inputs for m in outputs]
     doubled = [2 * n for n in inputs]  # 1/√(2·fan_in), as in CLIP, for a block of two residual branches
+    hidden = outputs if use.role == "recurrent" else ()  # of torch's own recurrent layers: ±1/√hidden
     return (
         use.ends_residual
+        or any(isclose(std * sqrt(3 * n), 1, rel_tol=EXACT) for n in hidden)
         or any(isclose(std * sqrt(n), 1, rel_tol=EXACT) for n in doubled)
         or any(isclose(std * sqrt(n), g, rel_tol=EXACT) for g in _gains(use) for n in (*inputs, *averages))
         or any(isclose(std * sqrt(n), g, rel_tol=EXACT) for g in BACKWARD for n in backward)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from math import sqrt
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule, harm, theory
+from initlint import Example, Location, Rule, harm, theory
 from initlint.remedy import redraw
 
 if TYPE_CHECKING:
@@ -22,6 +22,34 @@ def hidden_layer_of_std_one_thousandth() -> nn.Module:
     hidden = nn.Linear(64, 64)
     nn.init.normal_(hidden.weight, std=0.001)
     return nn.Sequential(nn.Linear(32, 64), nn.ReLU(), hidden, nn.ReLU(), nn.Linear(64, 4))
+
+
+def two_branches(std: float) -> nn.Module:
+    from torch import nn
+
+    class Fusion(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.text, self.audio = nn.Linear(32, 64), nn.Linear(32, 64)
+            self.norm, self.readout = nn.LayerNorm(64), nn.Linear(64, 4)
+            nn.init.normal_(self.text.weight, std=0.02)
+            nn.init.normal_(self.audio.weight, std=std)
+            for layer in (self.text, self.audio):
+                nn.init.zeros_(layer.bias)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.readout(self.norm(self.text(x) + self.audio(x.flip(1))))
+            return y
+
+    return Fusion()
+
+
+def branch_lost_in_a_sum() -> nn.Module:
+    return two_branches(std=0.02**2)
+
+
+def branches_alike() -> nn.Module:
+    return two_branches(std=0.02)
 
 
 def small_head() -> nn.Module:
@@ -126,6 +154,8 @@ class TinyVariance(Rule):
     }
     examples = (
         Example(hidden_layer_of_std_one_thousandth, finds=("2.weight",), inputs=rows),
+        Example(branch_lost_in_a_sum, finds=("audio.weight",), inputs=rows),
+        Example(branches_alike, inputs=rows),
         Example(small_head, inputs=rows),
         Example(small_layers_that_are_normalised, inputs=rows),
         Example(small_end_of_a_branch, inputs=rows),
@@ -138,7 +168,15 @@ class TinyVariance(Rule):
     #: Standard deviations from here on are in use at every width: 0.02 in front of SiLU, one input, gives 84.
     usual: float = 0.01
 
+    #: One summand over another, and likewise what their weights multiply by: published sums of two branches
+    #: that are drawn apart reach 10.
+    lost: float = 30.0
+
     def check(self, model: Evidence) -> Iterator[Finding]:
+        yield from self._alone(model)
+        yield from self._summands(model)
+
+    def _alone(self, model: Evidence) -> Iterator[Finding]:
         for weight in model.weights:
             use, figures = weight.use, weight.statistics
             if use is None or figures is None or not use.fan_in or figures.constant:
@@ -163,6 +201,40 @@ class TinyVariance(Rule):
                 help=f"draw it with a std of about {expected:.3g}, for example by nn.init.kaiming_normal_",
                 suggestion=redraw(weight),
             )
+
+    def _summands(self, model: Evidence) -> Iterator[Finding]:
+        """Branches that are lost in a sum with another one, of a weight that was drawn larger."""
+        for total in model.signals:
+            if total.residual or total.leaves or total.operands is None or len(total.summands) != 2:
+                continue
+            small, large = sorted(zip(total.operands, total.summands, strict=True))
+            if len(small[1]) != 1 or len(large[1]) != 1 or not 0 < small[0] * self.lost < large[0]:
+                continue
+            mine, other = model.by_name[small[1][0]], model.by_name[large[1][0]]
+            if not all(map(_drawn, (mine, other))) or _gain(mine) * self.lost > _gain(other):
+                continue
+            yield self.finding(
+                mine,
+                f"its output of rms {small[0]:.3g} is added to that of {other.name}, of rms {large[0]:.3g}, "
+                "and lost in it",
+                measured={"std": mine.statistics.std if mine.statistics else 0.0, "summand": small[0]},
+                expected={"std": other.statistics.std if other.statistics else 0.0, "summand": large[0]},
+                help="draw both branches at one scale",
+                locations=[Location(other.site, f"{other.name} is drawn here")] if other.site else (),
+            )
+
+
+def _drawn(weight: Tensor) -> bool:
+    """A matrix or kernel that the model's own code drew, neither a head nor the end of a branch."""
+    use, write = weight.use, weight.provenance.last_write
+    if use is None or use.role not in ("matrix", "kernel") or use.reaches_output or use.ends_residual:
+        return False
+    return write is not None and not write.default and write.kind == "random"
+
+
+def _gain(weight: Tensor) -> float:
+    use, figures = weight.use, weight.statistics
+    return figures.std * sqrt(use.fan_in) if use is not None and use.fan_in and figures is not None else 0.0
 
 
 def _in_head(model: Evidence, weight: Tensor) -> bool:

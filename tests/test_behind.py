@@ -77,6 +77,34 @@ class ByCall(Layer):
         nn.init.normal_(self.weight, std=std)
 
 
+class ByMapping(Layer):
+    def reset(self) -> None:
+        scales = {self.weight: WIDE}  # mapping
+        for weight, std in scales.items():
+            nn.init.normal_(weight, std=std)
+
+
+class ByChoice(Layer):
+    def reset(self) -> None:
+        for layer in self.wide():
+            nn.init.normal_(layer.weight, std=9.0)
+
+    def wide(self) -> list[Layer]:
+        return [self]  # choice
+
+
+def drawing(std: float) -> Callable[[torch.Tensor], None]:
+    def draw(weight: torch.Tensor) -> None:
+        nn.init.normal_(weight, std=std)
+
+    return draw
+
+
+class ByClosure(Layer):
+    def reset(self) -> None:
+        drawing(3.0)(self.weight)  # closure
+
+
 class Overridden(ByMethod):
     scale = 4.0  # override
 
@@ -98,6 +126,9 @@ def passed() -> nn.Module:
         (ByVariable, ["variable"]),
         (ByLoop, ["loop", "module"]),
         (ByCall, ["call"]),
+        (ByMapping, ["mapping", "module"]),
+        (ByChoice, ["choice"]),
+        (ByClosure, ["closure"]),
     ],
 )
 def test_lines_behind(build: Callable[[], nn.Module], marks: list[str]) -> None:
