@@ -251,10 +251,16 @@ def _own(node: ast.expr) -> TypeGuard[ast.Attribute]:
 def _sources(reference: ast.expr, scope: _Scope) -> Iterator[_Source]:
     match reference:
         case ast.Call(func=ast.Name(id=name)):
-            for node in (*reversed(scope.around), _tree(scope.file)):
-                for inner in getattr(node, "body", ()):
-                    if isinstance(inner, Function) and inner.name == name:
-                        yield from _returns(inner, scope.file, scope)
+            defined = [
+                inner
+                for node in (*reversed(scope.around), _tree(scope.file))
+                for inner in getattr(node, "body", ())
+                if isinstance(inner, Function) and inner.name == name
+            ]
+            for function in defined:
+                yield from _returns(function, scope.file, scope)
+            if not defined:
+                yield from _variable(name, scope)
         case ast.Call(func=ast.Attribute(attr=name)):
             yield from _member(name, scope, called=True)
         case ast.Attribute(attr=name) if _own(reference):
@@ -276,7 +282,7 @@ def _returns(function: Function, file: str, scope: _Scope) -> Iterator[_Source]:
 def _member(name: str, scope: _Scope, *, called: bool) -> Iterator[_Source]:
     """What `self.name` is: a method's result, a class attribute, or what a method assigned."""
     for base in scope.owner():
-        if name in vars(base):
+        if name in vars(base) and base.__module__.partition(".")[0] != "torch":
             value: Any = inspect.getattr_static(base, name)
             code = getattr(
                 getattr(value, "fget", None) or getattr(value, "__func__", value), "__code__", None
@@ -418,6 +424,8 @@ def _variable(name: str, scope: _Scope) -> Iterator[_Source]:
     for statement in tree.body if tree is not None else ():
         if (value := _assigned(statement, wanted)) is not None:
             yield from _set(statement, value, f"{name} is set", scope.file, scope)
+        elif isinstance(statement, Function) and statement.name == name:
+            yield from _returns(statement, scope.file, scope)
 
 
 def _row(loop: ast.For, wanted: Callable[[ast.expr], bool]) -> ast.expr | None:

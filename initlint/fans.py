@@ -204,15 +204,20 @@ def _of_formula(weight: Tensor, use: Use, std: float, written: float) -> Misread
     """The fan for which std = gain/√fan holds exactly, if it is no fan of the weight's."""
     if _is_right(weight, use, std):
         return None
-    for number, meaning, true in _mistaken(weight, use):
-        for gain, formulas in _gains(use).items():
-            if isclose(std * sqrt(number), gain, rel_tol=EXACT):
-                kind = "std" if written == std else "bound"
-                formula = formulas[kind == "bound"].format(f"{number:.6g}")
-                text = f"the {kind} {written:.3g} = {formula} is computed from {meaning}"
-                mode = "fan_in" if true == use.fan_in else "fan_avg"
-                return Misreading(text, number, true, mode, gain, "formula")
-    return None
+    found = [
+        (gain, number, meaning, true)
+        for number, meaning, true in _mistaken(weight, use)
+        for gain in _gains(use)
+        if isclose(std * sqrt(number), gain, rel_tol=EXACT)
+    ]
+    if not found or rooted(weight) is not None:
+        return None
+    suited = theory.gain(use.activation) or 1.0
+    gain, number, meaning, true = min(found, key=lambda f: (not isclose(f[0], suited), f[0] != 1))
+    kind = "std" if written == std else "bound"
+    formula = _gains(use)[gain][kind == "bound"].format(f"{number:.6g}")
+    text = f"the {kind} {written:.3g} = {formula} is computed from {meaning}"
+    return Misreading(text, number, true, "fan_in" if true == use.fan_in else "fan_avg", gain, "formula")
 
 
 def _is_right(weight: Tensor, use: Use, std: float) -> bool:
@@ -260,7 +265,7 @@ def _numbers(weight: Tensor, use: Use) -> Iterator[tuple[float, str]]:
         yield use.fan_out, "its fan-out"
     if stored is not None:
         yield stored[0], "dimension 1 times the rest of its shape"
-        yield stored[1], "its outputs over all groups" if use.groups > 1 else "dimension 0 times the rest"
+        yield stored[1], "its channels over all groups" if use.groups > 1 else "dimension 0 times the rest"
     if receptive > 1:
         yield use.fan_in / receptive, "its inputs without the receptive field"
         yield shape[0], "its channels without the receptive field"
@@ -334,6 +339,9 @@ def rooted(weight: Tensor) -> Slip | None:
             if isclose(asked[1], numerator / size, rel_tol=EXACT):
                 left = f"{asked[1]:.3g} = {formula} scales the draw, the square root is left out"
                 return Slip(asked[1], formula, root, left)
+            if numerator > 1 and isclose(asked[1], sqrt(numerator) / size, rel_tol=EXACT):
+                early = f"{asked[1]:.3g} = √{numerator}/{text} scales the draw, the root ends too early"
+                return Slip(asked[1], formula, root, early)
             if sqrt(size) % 1 and isclose(asked[1], sqrt(numerator / sqrt(size)), rel_tol=EXACT):
                 twice = f"{asked[1]:.3g} = √({numerator}/√{text}) scales the draw, the root is taken twice"
                 return Slip(asked[1], formula, root, twice)

@@ -14,6 +14,8 @@ from math import inf, log, sqrt
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
+from initlint.propagation import writers
+
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, Logits, Signal, Tensor
 
@@ -121,6 +123,19 @@ def saturates(model: Evidence, tensor: Tensor) -> bool:
     """An activation or softmax behind the place where a tensor is used is mostly flat."""
     signal = _signal(model, tensor)
     return signal is not None and _saturation(model, signal) is not None
+
+
+def hardens(model: Evidence, factor: Tensor) -> bool:
+    """The softmax behind a factor of cosines picks one of many: cosines alone never do."""
+    use = factor.use
+    if use is None or not use.wiring.cosine or use.activation != "softmax":
+        return False
+    return any(
+        signal.kind == "softmax"
+        and signal.saturated > SATURATED
+        and any(weight.name in use.wiring.sources for weight in writers(model, signal))
+        for signal in model.signals
+    )
 
 
 def amplification(model: Evidence, weight: Tensor) -> float | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule
+from initlint import Example, Rule, harm
 from initlint.recipes.similarity import effective
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from initlint import Evidence, Finding
+    from initlint import Evidence, Finding, Severity
     from initlint.evidence import Tensor, Use
 
 
@@ -64,7 +64,7 @@ class ScalarConstant(Rule):
     code = "IL110"
     name = "scalar-constant"
     severity = "note"
-    needs = frozenset({"statistics", "graph"})
+    needs = frozenset({"statistics", "graph", "probe"})
     explained_by = {"recipe-deviation": "same"}
     examples = (
         Example(scale_where_its_logarithm_belongs, finds=("log_scale",), inputs=batch),
@@ -90,12 +90,16 @@ class ScalarConstant(Rule):
             most = self.largest_branch if use.ends_residual else self.largest
             scores = use.activation == "softmax" and not use.ends_residual
             if abs(scale) > most:
-                yield self._report(tensor, f"multiplies by {scale:.3g}", scale, f"below {most:g}")
+                flat = harm.hardens(model, tensor)
+                what = f"multiplies by {scale:.3g}" + (", which makes the softmax hard" if flat else "")
+                yield self._report(tensor, what, scale, f"below {most:g}", "warning" if flat else None)
             elif scores and abs(scale) < self.smallest:
                 what = f"multiplies the scores of a softmax by {scale:.3g}"
                 yield self._report(tensor, what, scale, f"above {self.smallest:g}")
 
-    def _report(self, tensor: Tensor, what: str, scale: float, expected: str) -> Finding:
+    def _report(
+        self, tensor: Tensor, what: str, scale: float, expected: str, severity: Severity | None = None
+    ) -> Finding:
         steps = tensor.use.wiring.steps if tensor.use is not None else ()
         stored = tensor.statistics.mean if tensor.statistics is not None else 0.0
         through = f" through {', '.join(step.operation for step in steps)}" if steps else ""
@@ -105,6 +109,7 @@ class ScalarConstant(Rule):
             measured={"scale": scale},
             expected={"scale": expected},
             help="check whether the value, its logarithm or its inverse is to be stored",
+            severity=severity,
         )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule
+from initlint import Example, Rule, harm
 from initlint.propagation import spread, told, upstream, writers
 from initlint.vocabulary import SATURATING, activation
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from initlint import Evidence, Finding
+    from initlint import Evidence, Finding, Tensor
     from initlint.evidence import Signal
 
 RAREST = -7.0  # logarithm of the odds of a thousandth
@@ -50,6 +50,33 @@ def attention_on_one_key() -> nn.Module:
             return torch.softmax(scores, -1) @ x
 
     return Attention()
+
+
+def attention_of_scaled_cosines(log_scale: float) -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.query, self.key, self.value = nn.Linear(64, 8), nn.Linear(64, 8), nn.Linear(64, 8)
+            self.log_scale = nn.Parameter(torch.tensor(log_scale))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            q, k = (nn.functional.normalize(f(x), dim=-1) for f in (self.query, self.key))
+            scores = q @ k.transpose(1, 2) * self.log_scale.exp()
+            y: torch.Tensor = scores.softmax(-1) @ self.value(x)
+            return y
+
+    return Attention()
+
+
+def cosines_scaled_by_thousands() -> nn.Module:
+    return attention_of_scaled_cosines(10.0)
+
+
+def cosines_scaled_by_ten() -> nn.Module:
+    return attention_of_scaled_cosines(2.3)
 
 
 def tanh_with_its_own_gain() -> nn.Module:
@@ -115,11 +142,14 @@ class SaturatedActivation(Rule):
         "exploding-signal": "upstream",
         "norm-scale": "upstream",
         "running-stats": "upstream",
+        "scalar-constant": "same",
     }
     examples = (
         Example(tanh_of_standard_normal_weights, finds=("0.weight",), inputs=batch),
         Example(gate_held_shut_by_its_bias, finds=("0.bias",), inputs=batch),
         Example(attention_on_one_key, finds=("query.weight",), inputs=sequences),
+        Example(cosines_scaled_by_thousands, finds=("log_scale",), inputs=sequences),
+        Example(cosines_scaled_by_ten, inputs=sequences),
         Example(tanh_with_its_own_gain, inputs=batch),
         Example(head_with_a_prior, inputs=batch),
         Example(open_gate, inputs=batch),
@@ -138,6 +168,8 @@ class SaturatedActivation(Rule):
             guilty = writers(model, signal)
             if not guilty or before is None:
                 continue
+            scales = [t for t in model.parameters if harm.hardens(model, t) and _behind(t, guilty)]
+            guilty = (*scales, *guilty)
             values = "rows" if function == "softmax" else "values"
             yield self.finding(
                 guilty[0],
@@ -146,9 +178,16 @@ class SaturatedActivation(Rule):
                 related=[t.name for t in guilty[1:]] + ([signal.module] if signal.module else []),
                 measured={"saturated": signal.saturated, "pre-activation rms": before.forward.rms},
                 expected={"saturated": f"below {self.share:g}", "pre-activation rms": "about 1"},
-                help="make the weight smaller or move the bias: the inputs are best of size 1 around 0",
+                help="make the factor of the cosines smaller"
+                if scales
+                else "make the weight smaller or move the bias: the inputs are best of size 1 around 0",
                 locations=told([signal], guilty),
             )
+
+
+def _behind(factor: Tensor, weights: Iterable[Tensor]) -> bool:
+    """It multiplies what these weights give."""
+    return factor.use is not None and any(w.name in factor.use.wiring.sources for w in weights)
 
 
 def _prior(model: Evidence, signal: Signal) -> bool:

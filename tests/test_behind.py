@@ -105,6 +105,15 @@ class ByClosure(Layer):
         drawing(3.0)(self.weight)  # closure
 
 
+def twice(size: int) -> float:
+    return 2.0 * size  # function
+
+
+class ByFunction(Layer):
+    def reset(self, scale: Callable[[int], float] = twice) -> None:  # argument
+        nn.init.normal_(self.weight, std=scale(4))
+
+
 class Overridden(ByMethod):
     scale = 4.0  # override
 
@@ -129,6 +138,7 @@ def passed() -> nn.Module:
         (ByMapping, ["mapping", "module"]),
         (ByChoice, ["choice"]),
         (ByClosure, ["closure"]),
+        (ByFunction, ["argument", "function"]),
     ],
 )
 def test_lines_behind(build: Callable[[], nn.Module], marks: list[str]) -> None:

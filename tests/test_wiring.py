@@ -117,3 +117,33 @@ def test_scales_of_cosines_with_stored_prototypes() -> None:
         return result
 
     assert wiring(Model(classify, w=nn.Parameter(torch.randn(5, 8)), s=scalar()), "s").cosine
+
+
+def attended(m: Any, x: torch.Tensor) -> torch.Tensor:
+    heads = m.fused(x).view(4, 1, 2, 12).transpose(1, 2)
+    q, k, v = heads.chunk(3, dim=-1)
+    mixed: torch.Tensor = functional.scaled_dot_product_attention(q, k, v)
+    return mixed
+
+
+def halved(m: Any, x: torch.Tensor) -> torch.Tensor:
+    first, second = m.fused(x).view(4, 1, 2, 12).chunk(2, dim=-1)
+    rotated: torch.Tensor = first * second.sin()
+    return rotated
+
+
+def test_projections_are_woven_where_every_head_is_split_into_three() -> None:
+    assert read(Model(attended, fused=nn.Linear(8, 24))).uses["fused.weight"].woven == 3
+    assert read(Model(halved, fused=nn.Linear(8, 24))).uses["fused.weight"].woven == 1
+
+
+def test_a_sum_weighed_by_a_softmax_is_no_part_of_the_fan() -> None:
+    def mixed(m: Any, x: torch.Tensor) -> torch.Tensor:
+        h = torch.einsum("nd,edh->neh", x, m.up)
+        return torch.einsum("ne,neh,ehd->nd", m.weigh(m.router(x)), h, m.down)
+
+    held = {"up": nn.Parameter(torch.ones(3, 8, 5)), "down": nn.Parameter(torch.ones(3, 5, 2))}
+    averaged = read(Model(mixed, router=nn.Linear(8, 3), weigh=nn.Softmax(-1), **held)).uses["down"]
+    assert (averaged.fan_in, averaged.stacked) == (5, (0,))
+    summed = read(Model(mixed, router=nn.Linear(8, 3), weigh=nn.Identity(), **held)).uses["down"]
+    assert (summed.fan_in, summed.stacked) == (15, ())
