@@ -76,10 +76,11 @@ def classifies(model: Evidence, logits: Logits) -> bool:
 def restored(model: Evidence, weight: Tensor) -> bool:
     """A normalisation sets the scale anew before the next activation, perhaps behind another weight.
 
-    What is added to a residual stream keeps its size beside the stream, whatever comes later.
+    What is added to a residual stream keeps its size beside the stream, whatever comes later, and what
+    starts one keeps it beside all that is added.
     """
     use = weight.use
-    if use is None or use.ends_residual:
+    if use is None or use.ends_residual or _starts_stream(model, use.node):
         return False
     if use.normalised_after and use.activation in (None, "none"):
         return True
@@ -96,6 +97,11 @@ def restored(model: Evidence, weight: Tensor) -> bool:
         elif signal.kind != "other":
             return False
     return False
+
+
+def _starts_stream(model: Evidence, node: str) -> bool:
+    """Branches are added to its outputs as they are."""
+    return any(signal.residual and node in signal.sources[:1] for signal in model.signals)
 
 
 def decides(model: Evidence, weight: Tensor) -> bool:

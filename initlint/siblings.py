@@ -93,7 +93,10 @@ def oddities(model: Evidence, *, ratio: float, shift: float) -> Iterator[Oddity]
         for member in known:
             written.setdefault(lines(member), []).append(member)
         yield from _on_top(group, written, ratio)
-        if group.kind == "stage":
+        special = _one_of_two(model, group, known)
+        if special is not None:
+            yield special
+        if group.kind == "stage" or special is not None:
             continue
         for few, missed in written.items():
             more = [
@@ -156,6 +159,22 @@ def _on_top(group: Siblings, written: dict[frozenset[Site], list[Tensor]], ratio
                 continue
             if _departs(odd, typical, ratio, larger=edge):
                 yield Oddity(odd, tuple(typical), last, missed=False, kind=group.kind)
+
+
+def _one_of_two(model: Evidence, group: Siblings, known: list[Tensor]) -> Oddity | None:
+    """A matrix of a recurrent pair that a line of its own wrote, after an initialiser had drawn both.
+
+    Had the line been meant for the other one too, it would have written something else of the model besides.
+    """
+    if group.kind not in ("layer", "direction") or len(known) != 2 or len(known[0].shape) < 2:
+        return None
+    for odd, other in (known, known[::-1]):
+        last = odd.provenance.last_write
+        alone = [t.name for t in model.parameters if last is not None and last.site in lines(t)] == [odd.name]
+        if alone and last is not None and lines(other) and lines(other) < lines(odd):
+            kept = last.kind in ("random", "transform", "constant")
+            return Oddity(odd, (other,), last, missed=False, kind=group.kind) if kept else None
+    return None
 
 
 def _strangers(model: Evidence) -> Iterator[Oddity]:

@@ -178,11 +178,13 @@ def _shares_inputs(model: Evidence, weight: Tensor) -> bool:
     use = weight.use
     if use is None or use.groups > 1 or use.fan_in is None or use.fan_in < 2:
         return False
-    for other in model.tensors:
+    for other in model.tensors if use.role != "recurrent" else ():
         if other is not weight and len(other.shape) > 1 and other.use and other.use.node == use.node:
             return False
     return any(weight.shape[axis] > 1 for axis in use.outputs)
 
 
 def _told_apart(weight: Tensor) -> str:
+    if weight.use is not None and weight.use.role == "recurrent":
+        return "their biases and the other weights of their gates"
     return "their targets" if weight.use is not None and weight.use.reaches_output else "their biases"

@@ -43,6 +43,15 @@ def zeros_into_relu() -> nn.Module:
     return nn.Sequential(hidden, nn.ReLU(), nn.Linear(16, 4))
 
 
+def zeros_in_the_middle() -> nn.Module:
+    from torch import nn
+
+    middle = nn.Linear(16, 16)
+    nn.init.zeros_(middle.weight)
+    nn.init.zeros_(middle.bias)
+    return nn.Sequential(nn.Linear(8, 16), nn.Tanh(), middle, nn.Tanh(), nn.Linear(16, 2))
+
+
 def one_lora_factor_zero() -> nn.Module:
     from torch import nn
 
@@ -122,7 +131,8 @@ class DeadZeroInit(Rule):
 
     Each of two zero factors in series keeps the other's gradient at zero, and so does a zero layer in
     front of a ReLU: the parameters never move from where they are. A zero weight that is frozen lets
-    nothing through in either direction, for ever.
+    nothing through in either direction, for ever. One that does move, but leaves a layer behind it without
+    input at the start, is a note.
 
     Draw one factor of the pair from a distribution and keep the other at zero.
 
@@ -138,6 +148,7 @@ class DeadZeroInit(Rule):
     examples = (
         Example(both_lora_factors_zero, finds=("down", "up"), inputs=batch),
         Example(zeros_into_relu, finds=("0.weight",), inputs=batch),
+        Example(zeros_in_the_middle, finds=("2.weight",), inputs=batch),
         Example(frozen_zero_head, finds=("2.weight",), inputs=batch),
         Example(one_lora_factor_zero, inputs=batch),
         Example(adapted_zero_base, inputs=batch),
@@ -173,3 +184,27 @@ class DeadZeroInit(Rule):
                     help="draw this weight, or the zero weight it is multiplied with, from a distribution",
                     suggestion=redraw(weight),
                 )
+            elif figures.constant and not figures.mean and (starved := _starved(model, weight)):
+                yield self.finding(
+                    weight,
+                    f"every value is 0: {starved[0]} behind it receives nothing but zeros, and no gradient until "
+                    "this one has moved",
+                    measured={"value": 0.0},
+                    expected={"std": "above 0"},
+                    help="draw it from a distribution; zero suits the last layer of a branch or of the model",
+                    severity="note",
+                )
+
+
+def _starved(model: Evidence, weight: Tensor) -> list[str]:
+    """Drawn weights whose inputs are all zero because this one is in front of them."""
+    return [
+        other.name
+        for other in model.weights
+        if other.use is not None
+        and weight.name in other.use.wiring.sources
+        and other.statistics is not None
+        and other.statistics.std > 0
+        and (signal := model.signals_by_node.get(other.use.node)) is not None
+        and signal.input_rms == 0
+    ]

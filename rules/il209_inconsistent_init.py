@@ -105,6 +105,7 @@ class InconsistentInit(Rule):
         "overwritten-init": "same",
         "recipe-deviation": "same",
         "dead-zero-init": "same",
+        "constant-weight": "same",
         "huge-variance": "same",
         "tiny-variance": "same",
         "wrong-fan": "same",
