@@ -253,6 +253,14 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         small=("*.conv2.weight", "conv_out.weight"),
     ),
     Architecture(
+        "plain-unet",
+        generative.PlainUNet,
+        lambda: images(16, 1),
+        regress,
+        generative.plain_unet_init,
+        small=("out.weight",),
+    ),
+    Architecture(
         "dit",
         generative.DiT,
         lambda: (*noisy_images(4, 8), torch.randint(0, 10, (8,))),
@@ -284,6 +292,9 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     ),
     Architecture("gcn", other.GCN, dense_graph, classify, other.gcn_init, small=("out.weight",)),
     Architecture(
+        "narrow-graph", other.narrow_graph, dense_graph, classify, other.he_graph_init, small=("out.weight",)
+    ),
+    Architecture(
         "gat", other.GAT, edge_list, classify, small=("lin.weight", "*.att_*"), squashed=("*.att_*",)
     ),
     Architecture(
@@ -293,6 +304,17 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         classify,
         vision.kaiming_init,
         small=("12.weight",),
+    ),
+    Architecture(
+        "bottlenecks",
+        other.bottlenecks,
+        lambda: rows(256),
+        regress,
+        vision.kaiming_init,
+        small=("10.weight",),
+    ),
+    Architecture(
+        "decoder", other.decoder, lambda: rows(3), regress, vision.kaiming_init, small=("8.weight",)
     ),
     Architecture(
         "selu", other.selu_network, lambda: rows(32), classify, other.lecun_init, small=("17.weight",)

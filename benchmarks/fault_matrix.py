@@ -24,7 +24,7 @@ from benchmarks.faults import FAULT_BY_NAME, Names, is_real
 
 ARCHITECTURES = (
     "resnet", "convnext", "vit", "gpt", "llama", "lstm", "unet", "gcn", "mlp-mixer", "mamba",
-    "bert", "moe", "kaiming-mlp", "plain-cnn", "ppo",
+    "bert", "moe", "kaiming-mlp", "plain-cnn", "ppo", "bottlenecks", "decoder", "plain-unet", "narrow-graph",
 )  # fmt: skip
 TRIES = 24  # places looked at for one that makes a real fault
 

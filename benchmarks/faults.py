@@ -263,6 +263,8 @@ def linear_gain(model: nn.Module, place: str) -> Names:
 def inputs_of(model: nn.Module, name: str) -> int:
     """The true fan-in of a weight."""
     weight, layer = model.get_parameter(name), owner(model, name)[0]
+    if isinstance(layer, nn.ConvTranspose2d):
+        return weight[:, 0].numel() // math.prod(layer.stride)
     return weight[0].numel() if isinstance(layer, OUTPUTS_FIRST) else weight.shape[-2]
 
 

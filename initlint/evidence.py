@@ -385,6 +385,7 @@ class Signal:
     observations: int = 0  # values seen per unit (batch × positions)
     saturated: float = 0.0  # fraction on the flat part of the activation
     across_inputs: float | None = None  # std over the batch / rms: 0 when outputs do not depend on the input
+    independence: float = 1.0  # share of the inputs that differ in ways of their own; the rest are mixtures
     residual: bool = False  # output of a residual addition
     branch_ratio: float | None = None  # residual addition: rms of the branch / rms of the stream
     leaves: bool = False  # is an output of the model, or becomes one without another signal

@@ -20,6 +20,7 @@ from initlint.evidence import Scale
 Array = npt.NDArray[np.floating]
 
 SAMPLE = 1 << 16  # moments of this many values are within 0.5 %
+MOST_ROWS = 256  # inputs whose covariance is looked at
 _NATIVE = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 
 
@@ -32,6 +33,7 @@ class Figures:
     dead_units: int = 0
     observations: int = 0
     across_inputs: float | None = None
+    independence: float = 1.0
 
 
 def readable(tensor: torch.Tensor) -> bool:
@@ -97,9 +99,27 @@ def figures(
     # Squares beyond 1e38 overflow float32, those below 1e-38 vanish.
     unit = 1.0 if absmax == 0 or 1e-15 < absmax < 1e15 else absmax
     values = values if unit == 1.0 else values / unit
-    across = _across(np.moveaxis(values, axis, 0)) if axis is not None and values.shape[axis] > 1 else None
+    rows = np.moveaxis(values, axis, 0) if axis is not None and values.shape[axis] > 1 else None
+    across = _across(rows) if rows is not None else None
+    independence = _independence(rows) if rows is not None else 1.0
     measured = _moments(values.reshape(-1), absmax, unit)
-    return Figures(measured, count, dead, _observations(tensor, count), across)
+    return Figures(measured, count, dead, _observations(tensor, count), across, independence)
+
+
+def _independence(rows: Array) -> float:
+    """How many of the inputs differ in ways of their own, as a share of all of them.
+
+    The participation ratio (Σλ)²/Σλ² of the covariance between inputs: points of a plane are told apart by
+    two numbers each, however many they are.
+    """
+    count = len(rows)
+    if count < 3:
+        return 1.0
+    few = rows[:: ceil(count / MOST_ROWS)].reshape(-1, rows.size // count)
+    offset = few - few.mean(0)
+    products = offset @ offset.T
+    trace, square = float(np.trace(products)), float(np.square(products).sum())
+    return min(trace * trace / square / len(few), 1.0) if square > 0 else 1.0
 
 
 def _observations(tensor: torch.Tensor, units: int) -> int:

@@ -388,6 +388,7 @@ def _signal(reading: Reading, parameters: Mapping[str, nn.Parameter]) -> Signal:
         observations=figures.observations,
         saturated=reading.saturated,
         across_inputs=figures.across_inputs,
+        independence=figures.independence,
     )
 
 

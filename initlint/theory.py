@@ -314,8 +314,8 @@ def fraction_bound(expected: float, n: int, alpha: float = FALSE_ALARM) -> float
     return high
 
 
-def never_positive(shared: float, varying: float, inputs: int) -> float:
-    """Chance that a unit of a healthy layer is negative for every one of `inputs` inputs.
+def never_positive(shared: float, varying: float, inputs: float) -> float:
+    """Chance that a unit of a healthy layer is negative for every one of `inputs` independent inputs.
 
     Its pre-activation is m + s·z: m ~ N(0, shared²) is what all inputs have in common, z ~ N(0, 1) is drawn
     anew for each, s = varying. The chance is E[Φ(-m/s)ⁿ]: 2⁻ⁿ if nothing is shared, 1/2 if nothing varies.

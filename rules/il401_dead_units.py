@@ -96,6 +96,18 @@ def batch() -> torch.Tensor:
     return torch.randn(16, 32, generator=torch.Generator().manual_seed(0))
 
 
+def narrow_rectified_layer() -> nn.Module:
+    import torch
+    from torch import nn
+
+    torch.manual_seed(6)
+    layers = nn.Linear(32, 4), nn.Linear(4, 256), nn.Linear(256, 2)
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    return nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
+
+
 def two_images() -> torch.Tensor:
     import torch
 
@@ -109,7 +121,8 @@ class DeadUnits(Rule):
     whole layer is, nothing in front of it learns either.
 
     Start the bias at zero and draw the weights around zero. A few dead units are usual: how many a healthy
-    layer has depends on the number of inputs and on how much they have in common, which is counted here.
+    layer has depends on the number of inputs, of their dimensions, and on how much they have in common,
+    which is counted here.
 
     References:
         Lu, Shin, Su, Karniadakis, Dying ReLU and Initialization, 2019.
@@ -134,6 +147,7 @@ class DeadUnits(Rule):
         Example(negative_weights_on_positive_inputs, finds=("2.weight",), inputs=batch),
         Example(threshold_above_the_signal, finds=("threshold",), inputs=batch),
         Example(default_initialisation, inputs=batch),
+        Example(narrow_rectified_layer, inputs=batch),
         Example(squeeze_and_excitation, inputs=two_images),
         Example(zero_gain_of_the_last_norm, inputs=two_images),
     )
@@ -179,4 +193,5 @@ def _chance(before: Signal, inputs: int) -> float:
     if before.across_inputs is None:
         return 0.5
     varying = before.across_inputs * before.forward.rms
-    return never_positive(max(before.forward.std**2 - varying**2, 0.0) ** 0.5, varying, inputs)
+    shared = max(before.forward.std**2 - varying**2, 0.0) ** 0.5
+    return never_positive(shared, varying, inputs * before.independence)

@@ -75,6 +75,43 @@ def unet_init(name: str, module: nn.Module) -> None:
             parameter.detach().zero_()
 
 
+class PlainUNet(nn.Module):
+    """Convolutions and ReLU down and up again, without normalisation (Ronneberger et al., U-Net, 2015)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), *self.pair(16, 16))
+        self.down1 = nn.Sequential(nn.MaxPool2d(2), *self.pair(16, 32))
+        self.down2 = nn.Sequential(nn.MaxPool2d(2), *self.pair(32, 48))
+        self.up1 = nn.ConvTranspose2d(48, 32, 2, 2)
+        self.merge1 = nn.Sequential(*self.pair(64, 32))
+        self.up2 = nn.ConvTranspose2d(32, 16, 2, 2)
+        self.merge2 = nn.Sequential(*self.pair(32, 16))
+        self.out = nn.Conv2d(16, 2, 1)
+
+    @staticmethod
+    def pair(width_in: int, width: int) -> list[nn.Module]:
+        """Two convolutions."""
+        first, second = (nn.Conv2d(w, width, 3, padding=1) for w in (width_in, width))
+        return [first, nn.ReLU(), second, nn.ReLU()]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A value per pixel and class."""
+        high = self.first(x)
+        middle = self.down1(high)
+        y = self.merge1(torch.cat([middle, self.up1(self.down2(middle))], 1))
+        return self.out(self.merge2(torch.cat([high, self.up2(y)], 1)))
+
+
+def plain_unet_init(name: str, module: nn.Module) -> None:
+    """Normal of variance 2/N, N the incoming nodes of one unit (Ronneberger et al., 2015, section 3)."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        n = module.weight[0].numel() if isinstance(module, nn.Conv2d) else module.in_channels
+        nn.init.normal_(module.weight, std=math.sqrt(2 / n))
+        assert module.bias is not None
+        nn.init.zeros_(module.bias)
+
+
 # ---------------------------------------------------------------- DiT
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +55,22 @@ def gcn_init(name: str, module: nn.Module) -> None:
     """Glorot weights and zero biases, as tkipf/gcn."""
     if isinstance(module, GraphConvolution):
         nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+def narrow_graph() -> GCN:
+    """Wide features of nodes through narrow messages, four times."""
+    model = GCN(features=32, hidden=4, classes=5)
+    widths = [32, 4, 128, 4, 128, 4, 128]
+    model.convs = nn.ModuleList([GraphConvolution(a, b) for a, b in pairwise(widths)])
+    model.out = GraphConvolution(128, 5)
+    return model
+
+
+def he_graph_init(name: str, module: nn.Module) -> None:
+    """Normal of variance 2/fan_in before each ReLU; the rows of the weights are the inputs."""
+    if isinstance(module, GraphConvolution):
+        nn.init.normal_(module.weight, std=math.sqrt(2 / len(module.weight)))
         nn.init.zeros_(module.bias)
 
 
@@ -114,6 +131,23 @@ def kaiming_mlp() -> nn.Sequential:
     for _ in range(5):
         layers += [nn.Linear(96, 96), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(96, 10))
+
+
+def bottlenecks() -> nn.Sequential:
+    """A stacked autoencoder: ReLU layers that narrow and widen by turns, without normalisation."""
+    widths = [256, 8, 256, 8, 256, 8]
+    layers: list[nn.Module] = []
+    for a, b in pairwise(widths):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(8, 256))
+
+
+def decoder() -> nn.Sequential:
+    """Coordinates to values (Park et al., DeepSDF, 2019): few inputs, wide ReLU layers."""
+    return nn.Sequential(
+        nn.Linear(3, 192), nn.ReLU(), nn.Linear(192, 192), nn.ReLU(), nn.Linear(192, 192), nn.ReLU(),
+        nn.Linear(192, 16), nn.ReLU(), nn.Linear(16, 4),
+    )  # fmt: skip
 
 
 def selu_network() -> nn.Sequential:
