@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from initlint import Evidence, Finding
+    from initlint import Evidence, Finding, Tensor
 
 
 def both_lora_factors_zero() -> nn.Module:
@@ -187,8 +187,8 @@ class DeadZeroInit(Rule):
             elif figures.constant and not figures.mean and (starved := _starved(model, weight)):
                 yield self.finding(
                     weight,
-                    f"every value is 0: {starved[0]} behind it receives nothing but zeros, and no gradient until "
-                    "this one has moved",
+                    f"every value is 0: {starved[0]} behind it receives nothing but zeros, and no gradient "
+                    "until this one has moved",
                     measured={"value": 0.0},
                     expected={"std": "above 0"},
                     help="draw it from a distribution; zero suits the last layer of a branch or of the model",
