@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
 from math import exp, inf, log, prod, sqrt
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 from initlint.finding import Location
@@ -113,13 +112,17 @@ def backward_level(signal: Signal) -> float:
 def _factor(points: Sequence[tuple[int, float]]) -> float:
     """Growth per layer: the mean over the steps but for the quarter that falls, and that rises, the most.
 
-    One layer that is far off does not make a trend, and what the next step takes back is no growth.
+    One layer that is far off does not make a trend, and what the next step takes back is no growth. A step
+    over many layers, such as the sum of a lateral and a long way, counts as many.
     """
     last = list(dict(points).items())  # of several points at one depth the last
-    slopes = sorted((b - a) / (j - i) for (i, a), (j, b) in pairwise(last) if j > i)
-    quarter = len(slopes) // 4
-    middle = slopes[quarter : len(slopes) - quarter]
-    return exp(max(min(fmean(middle), _STEEPEST), -_STEEPEST)) if middle else 1.0
+    steps = sorted(((b - a) / (j - i), j - i) for (i, a), (j, b) in pairwise(last) if j > i)
+    quarter = len(steps) // 4
+    middle = steps[quarter : len(steps) - quarter]
+    if not middle:
+        return 1.0
+    slope = sum(slope * layers for slope, layers in middle) / sum(layers for _, layers in middle)
+    return exp(max(min(slope, _STEEPEST), -_STEEPEST))
 
 
 def _cautious(growth: float, layers: int, measured: float) -> float:

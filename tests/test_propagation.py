@@ -61,6 +61,26 @@ def test_one_small_layer_is_no_fall_per_layer() -> None:
     assert stretch.change > 0.5
 
 
+class Lateral(nn.Module):
+    """A short way beside a long one, as in a feature pyramid; only the first layers multiply the signal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.long, self.last = plain(4, 1.5), plain(32, 0.9), plain(4, 1.0)
+        self.lateral = plain(1, 1.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        total: torch.Tensor = self.last(self.lateral(x) + self.long(x))
+        return total
+
+
+def test_a_step_past_many_layers_counts_as_many() -> None:
+    (back,) = returns(evidence(Lateral, torch.randn(16, 64)))
+    assert back.layers > 30
+    assert back.growth == pytest.approx(1.0, abs=0.05)
+
+
 def test_biases_do_not_hide_that_inputs_cease_to_matter() -> None:
     def build() -> nn.Module:
         layers = [nn.Linear(64, 64) for _ in range(8)]
