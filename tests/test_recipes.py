@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -74,6 +75,31 @@ def blocks() -> nn.Module:
 
 def test_a_std_that_follows_from_the_fan_is_no_depth_scaling() -> None:
     assert told(blocks) == []
+
+
+def closed_but_for(*opened: str) -> nn.Module:
+    """Residual blocks that end in a norm of gain zero, with a downsampling between them that may not."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.norm = nn.Linear(16, 16), nn.LayerNorm(16)
+            nn.init.zeros_(self.norm.weight)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            changed: torch.Tensor = self.norm(self.layer(x.relu()))
+            return x + changed
+
+    model = nn.Sequential(OrderedDict(blocks=nn.Sequential(Block(), Block()), between=Block(), last=Block()))
+    for name in opened:
+        nn.init.ones_(model.get_parameter(name))
+    return model
+
+
+def test_a_branch_left_open_is_a_warning_among_its_like_and_a_note_elsewhere() -> None:
+    assert told(closed_but_for) == []
+    for name, severity in (("blocks.1.norm.weight", "warning"), ("between.norm.weight", "note")):
+        assert told(lambda name=name: closed_but_for(name)) == [(severity, "zero residual branch", name)]
 
 
 def siren(omega: float = 30.0) -> nn.Module:

@@ -58,6 +58,8 @@ def _deviations(model: Evidence) -> Iterator[Deviation]:
         opened = [t for t in opened if not _meets(model, t, closed)]
         if not closed or not opened:
             continue
+        same = {t.family for t in closed}
+        opened.sort(key=lambda t: t.family not in same)
         first, figures, other = opened[0], opened[0].statistics, closed[0].statistics
         assert figures is not None
         assert other is not None
@@ -69,7 +71,7 @@ def _deviations(model: Evidence) -> Iterator[Deviation]:
             help="start every residual branch alike",
             measured={"rms": figures.rms},
             expected={"rms": other.rms},
-            harms=True,
+            harms=first.family in same,  # at another place, as in a downsampling, it may be meant
             related=tuple(t.name for t in opened[1:]),
             locations=writes((*opened[:1], closed[0]), "writes the end of a residual branch"),
         )
