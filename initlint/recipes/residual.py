@@ -31,7 +31,7 @@ def _meets(model: Evidence, tensor: Tensor, closed: list[Tensor]) -> bool:
     """It is added to the end of a closed branch: the projection that carries the stream past it."""
     mine, others = set(_weights(tensor)), {name for other in closed for name in _weights(other)}
     return any(
-        one and mine.issuperset(one) and others.intersection(other)
+        one and other and mine.issuperset(one) and others.issuperset(other)
         for signal in model.signals
         if len(signal.summands) == 2
         for one, other in (signal.summands, signal.summands[::-1])
