@@ -36,7 +36,7 @@ def explained(findings: Iterable[Finding], evidence: Evidence, model: nn.Module)
     """The findings, each with the lines that its init call got its arguments from."""
     written: dict[Site, Provenance] = {}
     for tensor in evidence.tensors:
-        if tensor.provenance.last_write is not None:
+        if tensor.provenance.last_write is not None and not tensor.provenance.last_write.default:
             written.setdefault(tensor.provenance.last_write.site, tensor.provenance)
     tests = {test.site: test for test in evidence.member_tests}
     classes = tuple(dict.fromkeys(type(module) for module in model.modules()))
@@ -211,13 +211,18 @@ def _given(scope: _Scope) -> Iterator[ast.expr]:
 
 
 def _chosen(member: ast.Name, scope: _Scope) -> Iterator[ast.expr]:
-    """The call of one's own method that names the members which a loop runs over."""
-    for loop in ast.walk(scope.function) if scope.function is not None else ():
+    """The call of one's own method that names the members which a loop runs over, or whose parameters."""
+    wanted = {member.id}
+    loops = [node for node in ast.walk(scope.function or member) if isinstance(node, ast.For)]
+    for loop in sorted(loops, key=lambda loop: -loop.lineno):
         match loop:
             case ast.For(target=ast.Name(id=name), iter=ast.Call(func=ast.Attribute(attr=method) as called)):
-                inside = loop.lineno <= scope.line <= (loop.end_lineno or 0)
-                if name == member.id and inside and _own(called) and not hasattr(nn.Module, method):
+                if name not in wanted or not loop.lineno <= scope.line <= (loop.end_lineno or 0):
+                    continue
+                if _own(called) and not hasattr(nn.Module, method):
                     yield loop.iter
+                elif isinstance(called.value, ast.Name):
+                    wanted.add(called.value.id)
 
 
 def _references(node: ast.AST) -> Iterator[ast.expr]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import hypot
+from math import hypot, isclose, sqrt
 from typing import TYPE_CHECKING
 
 from initlint import Example, Rule
@@ -110,6 +110,7 @@ class NormScale(Rule):
     distance: float = 0.5
 
     def check(self, model: Evidence) -> Iterator[Finding]:
+        yield from self._inverted(model)
         for gain in model.parameters:
             figures, use = gain.statistics, gain.use
             if figures is None or use is None or use.role != "gain" or use.offset is None:
@@ -131,6 +132,42 @@ class NormScale(Rule):
                 suggestion=fill(gain, 1 - use.offset),
                 severity="note" if last is not None and _meant(last) else None,
             )
+
+    def _inverted(self, model: Evidence) -> Iterator[Finding]:
+        """A length of 1/√n for vectors of n values, as the probe shows (√n in Nguyen & Salazar, 2019)."""
+        for gain in model.parameters:
+            figures, use = gain.statistics, gain.use
+            if use is None or figures is None or gain.elements != 1 or figures.mean <= 0:
+                continue
+            if use.role != "scalar" or not use.normalised_before or use.wiring.cosine or use.wiring.steps:
+                continue
+            for reader in model.weights:
+                taken = _taken(model, gain, reader)
+                n = reader.use.fan_in if reader.use is not None else None
+                if taken is None or not n or not isclose(figures.mean * sqrt(n), 1, rel_tol=1e-3):
+                    continue
+                if isclose(taken * n, 1, rel_tol=0.1):
+                    yield self.finding(
+                        gain,
+                        f"vectors of {n} values are normalised to the length {figures.mean:.3g} = 1/√{n}: "
+                        f"{reader.name} takes in values of rms {taken:.3g}",
+                        measured={"length": figures.mean, "rms": taken},
+                        expected={"length": sqrt(n), "rms": 1.0},
+                        help=f"set it to √{n} = {sqrt(n):.3g}",
+                        related=[reader.name],
+                    )
+                    break
+
+
+def _taken(model: Evidence, gain: Tensor, reader: Tensor) -> float | None:
+    """Rms of what a weight takes in, if a gain is applied in front of it with no weight between."""
+    one, other = gain.use, reader.use
+    if one is None or other is None or other.depth != one.depth + 1:
+        return None
+    if one.wiring.sources != other.wiring.sources:
+        return None
+    signal = model.signals_by_node.get(other.node)
+    return signal.input_rms if signal is not None else None
 
 
 def _meant(draw: Write) -> bool:

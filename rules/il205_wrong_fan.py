@@ -191,8 +191,9 @@ class WrongFan(Rule):
         Example(plain_number, inputs=rows),
     )
 
-    #: Std over the right one, either way: xavier over three fused square projections is off by √2.
-    ratio: float = 1.35
+    #: Std over the right one, either way: xavier over three fused square projections is off by √2, over two
+    #: that widen by 8/3 (SwiGLU) by 1.31.
+    ratio: float = 1.3
     #: From here on a signal that nothing restores is off visibly (a fan four times too large or too small).
     visible: float = 1.9
 

@@ -130,7 +130,19 @@ def _added(model: Evidence, weight: Tensor, size: float, named: bool) -> Deviati
         measured={"rms of the branch": size, "rms of the weight": rms},
         expected={"rms of the branch": 0.0, "rms of the weight": 0.0},
         harms=not named,
+        locations=writes(_closed(model), "sets the end of another branch to zero"),
     )
+
+
+def _closed(model: Evidence) -> list[Tensor]:
+    """Trainable weights of zeros that end other added branches."""
+    return [
+        weight
+        for weight in model.weights
+        if weight.requires_grad
+        and zero(weight.statistics)
+        and any((weight.name,) in signal.summands for signal in model.signals)
+    ]
 
 
 ZERO_BRANCH = Recipe(
