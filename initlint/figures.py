@@ -117,6 +117,7 @@ def _independence(rows: Array) -> float:
         return 1.0
     few = rows[:: ceil(count / MOST_ROWS)].reshape(-1, rows.size // count)
     offset = few - few.mean(0)
+    offset /= np.abs(offset).max() or 1  # squares of squares stay finite
     products = offset @ offset.T
     trace, square = float(np.trace(products)), float(np.square(products).sum())
     return min(trace * trace / square / len(few), 1.0) if square > 0 else 1.0

@@ -1,0 +1,138 @@
+"""Families of parameters of which an initialiser missed some members."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from initlint import Evidence, Finding, Rule, engine
+from initlint.coverage import default, gaps, twins, uncalled
+
+
+class Listener(Rule):
+    """Keeps the evidence."""
+
+    code, name, severity = "X003", "listener", "note"
+    needs = frozenset({"provenance", "statistics"})
+    examples = ()
+
+    def check(self, model: Evidence) -> list[Finding]:
+        self.heard = model
+        return []
+
+
+def evidence(build: Callable[[], nn.Module]) -> Evidence:
+    listener = Listener()
+    report = engine.examine("model", lambda: build, [listener])
+    assert report.error is None, report.error
+    return listener.heard
+
+
+def missed(build: Callable[[], nn.Module]) -> dict[str, set[str]]:
+    """Names of what was missed, by kind of gap."""
+    found: dict[str, set[str]] = {}
+    for gap in gaps(evidence(build)):
+        found.setdefault(gap.kind, set()).update(tensor.name for tensor in gap.missed)
+    return found
+
+
+def recurrent(*initialised: str) -> nn.Module:
+    model = nn.LSTM(8, 16, num_layers=2, bidirectional=True)
+    for name, parameter in model.named_parameters():
+        if name in initialised:
+            nn.init.orthogonal_(parameter)
+    return model
+
+
+def test_layers_and_directions_of_a_recurrent_module() -> None:
+    names = ["weight_hh_l0", "weight_hh_l0_reverse", "weight_hh_l1", "weight_hh_l1_reverse"]
+    assert missed(lambda: recurrent(*names)) == {}
+    assert missed(lambda: recurrent(*names[::2])) == {"recurrent": {names[1], names[3]}}
+    assert missed(lambda: recurrent()) == {}
+
+
+def listed(count: int, left_out: int) -> nn.ModuleList:
+    layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(count))
+    for index, layer in enumerate(layers):
+        if index != left_out:
+            nn.init.xavier_uniform_(layer.get_parameter("weight"))
+    return layers
+
+
+def test_an_inner_member_of_a_list_is_missed_and_an_outer_one_may_differ() -> None:
+    assert missed(lambda: listed(5, 2)) == {"index": {"2.weight"}}
+    assert missed(lambda: listed(5, 0)) == {}
+    assert missed(lambda: listed(5, 4)) == {}
+
+
+class Late(nn.Module):
+    """Makes one layer after the initialiser ran, or before."""
+
+    def __init__(self, late: bool) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+        if not late:
+            self.head = nn.Linear(8, 2)
+        self.apply(self.draw)
+        if late:
+            self.head = nn.Linear(8, 2)
+
+    def draw(self, module: nn.Module) -> None:
+        """Xavier for linear layers."""
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+
+
+def test_a_layer_that_is_made_after_the_initialiser() -> None:
+    assert missed(lambda: Late(late=True)) == {"later": {"head.weight"}}
+    assert missed(lambda: Late(late=False)) == {}
+
+
+def test_defaults_are_told_from_explicit_draws() -> None:
+    model = evidence(lambda: listed(3, 1))
+    assert [default(model.by_name[f"{i}.weight"]) for i in range(3)] == [False, True, False]
+
+
+class Resettable(nn.Module):
+    """Knows how to initialise itself, and may forget to."""
+
+    def __init__(self, calls: bool) -> None:
+        super().__init__()
+        self.inner = nn.Linear(8, 8)
+        if calls:
+            self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Xavier."""
+        nn.init.xavier_uniform_(self.inner.weight)
+
+
+def test_an_initialiser_that_nobody_calls() -> None:
+    (found,) = uncalled(evidence(lambda: nn.Sequential(nn.Linear(8, 8), Resettable(False))))
+    assert (found.module.path, [t.name for t in found.parameters]) == ("1", ["1.inner.weight"])
+    assert list(uncalled(evidence(lambda: nn.Sequential(Resettable(True), nn.Linear(8, 8))))) == []
+
+
+class Pair(nn.Module):
+    """Encoder and decoder."""
+
+    def __init__(self, both: bool) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(16, 8), nn.Linear(8, 4))
+        self.decoder = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 16))
+        for part in (self.encoder, self.decoder) if both else (self.encoder,):
+            for layer in part:
+                nn.init.xavier_uniform_(layer.get_parameter("weight"))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Back to the input."""
+        y: torch.Tensor = self.decoder(self.encoder(x))
+        return y
+
+
+def test_of_two_mirrored_modules_one_was_initialised() -> None:
+    (found,) = twins(evidence(lambda: Pair(both=False)))
+    assert (found.initialised.path, found.other.path) == ("encoder", "decoder")
+    assert list(twins(evidence(lambda: Pair(both=True)))) == []
