@@ -108,7 +108,7 @@ def scheme(draw: Callable[[Tensor], object], depth: int = 4) -> Callable[[], nn.
             draw(layer.weight)
             layers += [layer, nn.LayerNorm(32), nn.ReLU()]
         head = nn.Linear(8 * 32, 4)
-        draw(head.weight)
+        nn.init.xavier_uniform_(head.weight)
         return nn.Sequential(*layers, nn.Flatten(1), head)
 
     return build
