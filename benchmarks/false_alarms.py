@@ -6,7 +6,11 @@ First table: healthy tensors outside the intervals of `initlint.theory`, at seve
 kept shows a rate of at most α on either side. At the shipped 10⁻⁶ a million normal draws leave about one.
 Second table: tensors too large to be drawn a million times; how many standard deviations of the measured
 statistic the interval spans (4.75 are needed). Third: what `initlint.scheme` makes of draws
-by `torch.nn.init`.
+by `torch.nn.init`. Fourth: the whole of two checks on healthy draws. IL205 on values alone: the levels of the
+tests behind it are raised, which makes its alarms frequent enough to count; the shipped level is 10⁻⁵. IL201's
+outliers: how small the std of the recognised bulk gets against the true one, and from it the chance that one
+of n normal values lies beyond 12 of those, in closed form. Fifth: IL401's bound on dead units, in layers whose
+inputs are few, narrow or mixtures of a few.
 """
 
 from __future__ import annotations
@@ -21,8 +25,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from initlint import theory
-from initlint.evidence import Shape
+from initlint import fit, scheme, theory
+from initlint.evidence import Evidence, Provenance, Shape, Statistics, Tensor, Use, Write
+from initlint.fans import misreading
+from initlint.figures import figures
+from initlint.finding import Site
 from initlint.scheme import schemes
 from initlint.statistics import read
 
@@ -206,6 +213,98 @@ def recognition(draws: int) -> None:
         print(f"{name:>20}  {listed}")
 
 
+# ---------------------------------------------------------------- whole checks
+
+
+WRITTEN = Write(0, "Tensor.copy_", "copy", Site("model.py", 1, "build"))  # of which only the values are known
+UNEVEN: tuple[Shape, ...] = ((16, 16), (64, 16), (16, 64), (128, 8), (96, 96))
+
+
+def values_alone(draws: int) -> None:
+    """IL205 where nothing but the values tells which fan a draw was scaled by."""
+    print("\nwrong-fan by values alone: healthy draws that are called wrong, by level of the tests\n")
+    levels = (0.3, 0.1, 0.03, 0.01, 1e-3, 1e-5)
+    print(f"{'shape':>8} {'draws':>7}  " + "  ".join(f"{level:>8.0e}" for level in levels))
+    drawers = [draw for draw, text in SCHEMES.values() if "fan_out" not in text and "√5" not in text]
+    shipped = fit.MISFIT
+    for shape in UNEVEN:
+        torch.manual_seed(math.prod(shape))
+        tensors = {}
+        for index in range(draws):
+            tensors[str(index)] = weight = torch.empty(shape)
+            drawers[index % len(drawers)](weight)
+        use = Use("matrix", "aten.mm", "layer", shape[1], shape[0], (1,), (0,))
+        cells = []
+        for level in levels:
+            fit.MISFIT = scheme.MISFIT = level
+            cells.append(sum(wrong(statistics, shape, use) for statistics in read(tensors).values()))
+        fit.MISFIT = scheme.MISFIT = shipped
+        rates = "  ".join(f"{cell / draws:8.1e}" if cell else "       0" for cell in cells)
+        print(f"{'x'.join(map(str, shape)):>8} {draws:>7,}  {rates}")
+
+
+def wrong(statistics: object, shape: Shape, use: Use) -> bool:
+    """The rule's test: another fan, and a scale that is off by its least ratio."""
+    assert isinstance(statistics, Statistics)
+    found = schemes(statistics, shape, use)
+    weight = Tensor(
+        "weight", "parameter", shape, "float32", provenance=Provenance(writes=(WRITTEN,)),
+        statistics=statistics, use=use, schemes=found,
+    )  # fmt: skip
+    misread = misreading(Evidence("Model", (weight,)), weight)
+    return misread is not None and max(misread.ratio, 1 / misread.ratio) >= 1.35
+
+
+def outliers(draws: int) -> None:
+    print("\noutliers: draws read as a bulk with outliers; smallest std of the bulk; chance of an alarm\n")
+    for n in (256, 4096, 65_536):
+        torch.manual_seed(n)
+        some = min(draws, 20_000_000 // n)
+        tensors = {str(index): torch.randn(1, n) for index in range(some)}
+        for weight in tensors.values():
+            weight[0, 0] = 7.0  # beyond what the whole is accepted with, so that its bulk is looked at
+        bulks = [
+            first.std
+            for statistics in read(tensors).values()
+            if isinstance(statistics, Statistics)
+            for first in schemes(statistics, (1, n), None)[:1]
+            if first.fit == "bulk"
+        ]
+        least = min(bulks, default=1.0)
+        alarm = n * math.erfc(12 * least / math.sqrt(2))
+        print(f"{n:>9,} values, {some:,} draws: {len(bulks):,} bulks, std from {least:.3f}, alarms {alarm:.0e}")
+
+
+def dead_units(draws: int) -> None:
+    print("\ndead units: healthy layers beyond the bound that chance leaves, by level α\n")
+    levels = (1e-1, 1e-2, 1e-3, 1e-6)
+    print(f"{'inputs':>24} {'draws':>7}  " + "  ".join(f"{level:>8.0e}" for level in levels))
+    for name, (rows, dimensions, rectified) in {
+        "32 of 64 dimensions": (32, 64, False),
+        "32 of 64, rectified": (32, 64, True),
+        "32 of 3 dimensions": (32, 3, False),
+        "64 of 8, rectified": (64, 8, True),
+        "40 of 4, rectified": (40, 4, True),
+        "4 of 64, rectified": (4, 64, True),
+    }.items():
+        torch.manual_seed(rows * dimensions)
+        counts = np.zeros(len(levels), int)
+        for _ in range(draws):
+            x = torch.randn(rows, dimensions)
+            x = torch.relu(x @ torch.randn(dimensions, dimensions)) if rectified else x
+            if not x.any():
+                continue
+            before = x @ torch.randn(dimensions, 128) * math.sqrt(2 / dimensions)
+            seen = figures(before, 1, rows)
+            varying = (seen.across_inputs or 0.0) * seen.scale.rms
+            shared = math.sqrt(max(seen.scale.std**2 - varying**2, 0.0))
+            chance = theory.never_positive(shared, varying, rows * seen.independence)
+            dead = float((before.amax(0) <= 0).float().mean())
+            counts += [dead > theory.fraction_bound(chance, 128, level) for level in levels]
+        rates = "  ".join(f"{count / draws:8.1e}" if count else "       0" for count in counts)
+        print(f"{name:>24} {draws:>7,}  {rates}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -217,6 +316,9 @@ def main() -> None:
     comparisons(options.draws)
     large(2000)
     recognition(options.models)
+    values_alone(10 * options.models)
+    outliers(10 * options.models)
+    dead_units(10 * options.models)
 
 
 if __name__ == "__main__":
