@@ -6,11 +6,11 @@ First table: healthy tensors outside the intervals of `initlint.theory`, at seve
 kept shows a rate of at most α on either side. At the shipped 10⁻⁶ a million normal draws leave about one.
 Second table: tensors too large to be drawn a million times; how many standard deviations of the measured
 statistic the interval spans (4.75 are needed). Third: what `initlint.scheme` makes of draws
-by `torch.nn.init`. Fourth: the whole of two checks on healthy draws. IL205 on values alone: the levels of the
-tests behind it are raised, which makes its alarms frequent enough to count; the shipped level is 10⁻⁵. IL201's
-outliers: how small the std of the recognised bulk gets against the true one, and from it the chance that one
-of n normal values lies beyond 12 of those, in closed form. Fifth: IL401's bound on dead units, in layers whose
-inputs are few, narrow or mixtures of a few.
+by `torch.nn.init`. Fourth: two whole checks on healthy draws. IL205 on values alone: the levels of the tests
+behind it are raised until its alarms are frequent enough to count; the shipped level is 10⁻⁵. IL201's
+outliers: how small the std of the recognised bulk gets against the true one, and from it the chance that
+one of n normal values lies beyond 12 of those, in closed form. Fifth: IL401's bound on dead units, in layers
+whose inputs are few, narrow or mixtures of a few.
 """
 
 from __future__ import annotations
@@ -272,7 +272,9 @@ def outliers(draws: int) -> None:
         ]
         least = min(bulks, default=1.0)
         alarm = n * math.erfc(12 * least / math.sqrt(2))
-        print(f"{n:>9,} values, {some:,} draws: {len(bulks):,} bulks, std from {least:.3f}, alarms {alarm:.0e}")
+        print(
+            f"{n:>9,} values, {some:,} draws: {len(bulks):,} bulks, std from {least:.3f}, alarms {alarm:.0e}"
+        )
 
 
 def dead_units(draws: int) -> None:
