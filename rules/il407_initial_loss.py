@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from math import isfinite, log
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule, harm
+from initlint import Example, Rule, harm, theory
 from initlint.propagation import sources, told, upstream, writers
 from initlint.vocabulary import activation
 
@@ -217,7 +217,9 @@ class InitialLoss(Rule):
     def _logits(self, model: Evidence) -> Iterator[Finding]:
         for logits in model.logits:
             signal, uniform = model.signals_by_node.get(logits.node), log(logits.classes)
-            if signal is None or not isfinite(logits.loss) or logits.loss <= self.factor * uniform:
+            if signal is None or not isfinite(logits.loss):
+                continue
+            if logits.loss <= self.factor * uniform * _chance(signal, logits.classes):
                 continue
             guilty = writers(model, signal)
             if not guilty or not harm.classifies(model, logits) or _pooled(model, signal):
@@ -233,6 +235,15 @@ class InitialLoss(Rule):
                 severity="note" if all(t.published for t in guilty) else None,
                 locations=told([signal], guilty),
             )
+
+
+def _chance(signal: Signal, classes: int) -> float:
+    """What the draw of the weights alone may multiply the spread of logits by, and with it a large loss.
+
+    Inputs that a network hardly tells apart share the logits of their classes, and add no values to these.
+    """
+    inputs = 1 + (signal.shape[0] - 1) * min(signal.across_inputs or 0.0, 1.0) ** 2 if signal.shape else 1
+    return theory.std_interval(int(classes * inputs))[1]
 
 
 def _pooled(model: Evidence, signal: Signal) -> bool:
