@@ -211,12 +211,14 @@ def _initialises(code: CodeType) -> bool:
 
 def _questions(code: CodeType, tree: ast.AST, frame: FrameType, *, predicate: bool) -> Iterator[Question]:
     nodes = list(ast.walk(tree))
-    strings = _class_names(nodes)
+    strings, figures = _class_names(nodes), _figures(nodes)
     for test, body in _conditions(nodes, predicate):
         understood = [(part, found) for part in _parts(test) if (found := _understood(part, strings, frame))]
         if not understood:
             continue
-        branch = body is None or any(_may_write(node) for statement in body for node in ast.walk(statement))
+        branch = body is None or any(
+            _may_write(node) or _sets(node, figures) for statement in body for node in ast.walk(statement)
+        )
         for part, (kind, variable, literals) in understood if branch or predicate else ():
             formula = compile(ast.Expression(part), code.co_filename, "eval")
             yield Question(code, part, kind, variable, literals, formula, branch)
@@ -225,7 +227,8 @@ def _questions(code: CodeType, tree: ast.AST, frame: FrameType, *, predicate: bo
 def _conditions(
     nodes: Iterable[ast.AST], predicate: bool
 ) -> Iterator[tuple[ast.expr, list[ast.stmt] | None]]:
-    """Expressions that decide whether statements run, what is looped over, or what a predicate returns."""
+    """Expressions that decide whether statements run, what they compute, what is looped over, or what a
+    predicate returns."""
     for node in nodes:
         if isinstance(node, ast.If):
             yield node.test, node.body
@@ -234,6 +237,10 @@ def _conditions(
                 yield test, None
         elif isinstance(node, ast.Return) and predicate and node.value is not None:
             yield node.value, None
+        elif isinstance(node, (ast.Assign, ast.AugAssign, ast.Expr)):
+            for part in ast.walk(node.value):
+                if isinstance(part, ast.IfExp):
+                    yield part.test, [node]
 
 
 def _may_write(node: ast.AST) -> bool:
@@ -246,6 +253,37 @@ def _may_write(node: ast.AST) -> bool:
             isinstance(part, ast.Attribute) and part.attr == "data" for t in targets for part in ast.walk(t)
         )
     return False
+
+
+def _figures(nodes: Iterable[ast.AST]) -> frozenset[str]:
+    """Variables that go into what may write, also by way of others: nn.init.normal_(m.weight, std=std)."""
+    named: dict[str, set[str]] = {}
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Call) and _may_write(node):
+            for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
+                found |= _variables(argument)
+        elif isinstance(node, (ast.Assign, ast.AugAssign)):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                if isinstance(target, ast.Name):
+                    named.setdefault(target.id, set()).update(_variables(node.value))
+    queue = [*found]
+    while queue:
+        fresh = named.pop(queue.pop(), set()) - found
+        found |= fresh
+        queue += fresh
+    return frozenset(found)
+
+
+def _variables(node: ast.AST) -> set[str]:
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+
+
+def _sets(node: ast.AST, variables: frozenset[str]) -> bool:
+    """The statement gives one of these variables its value: std *= 0.1."""
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", node)]
+    set_here = isinstance(node, (ast.Assign, ast.AugAssign))
+    return set_here and any(isinstance(t, ast.Name) and t.id in variables for t in targets)
 
 
 def _parts(test: ast.expr) -> Iterator[ast.expr]:
@@ -281,6 +319,9 @@ def _understood(
             args=[ast.Name(id=variable), ast.Constant(value=str(name)), *_],
         ):
             return "attribute", variable, (name,)
+        case ast.Call(func=ast.Name(id="hasattr" | "getattr"), args=[ast.Name(id=variable), name, *_]):
+            names = [strings for _, strings in _held(name, frame) if len(strings) == 1]
+            return ("attribute", variable, names[0]) if len(names) == 1 else None
         case (
             ast.Compare(
                 left=ast.Call(func=ast.Name(id="type"), args=[ast.Name(id=variable)]),

@@ -63,6 +63,41 @@ def flag_misspelled() -> nn.Module:
     return nn.Sequential(Residual(), Residual()).apply(init_weights)
 
 
+def prefix_held_by_the_class() -> nn.Module:
+    from torch import nn
+
+    class Residual(nn.Module):
+        branch_end = "branch_out"
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.branch = nn.ModuleDict({"fc": nn.Linear(8, 16), "out": nn.Linear(16, 8)})
+            for name, module in self.named_modules():
+                if isinstance(module, nn.Linear):
+                    std = 0.02
+                    if name.startswith(self.branch_end):
+                        std = 0.001
+                    nn.init.normal_(module.weight, std=std)
+
+    return Residual()
+
+
+def scale_by_a_flag_that_no_layer_has() -> nn.Module:
+    from torch import nn
+
+    class Perceptron(nn.Module):
+        flag = "zero_start"
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.outer = nn.Linear(8, 16), nn.Linear(16, 8)
+            for module in self.children():
+                std = 0.0 if hasattr(module, self.flag) else 0.02
+                nn.init.normal_(module.get_parameter("weight"), std=std)
+
+    return Perceptron()
+
+
 def deeper_recurrent_layer_missed() -> nn.Module:
     from torch import nn
 
@@ -158,12 +193,14 @@ class PartialInit(Rule):
         Example(suffix_compared_with_full_names, finds=("0.proj.weight", "1.proj.weight")),
         Example(transposed_convolutions_missed, finds=("0", "2")),
         Example(flag_misspelled, finds=("0", "1")),
+        Example(prefix_held_by_the_class, finds=("branch.out",)),
         Example(deeper_recurrent_layer_missed, finds=("weight_hh_l1",)),
         Example(layer_made_after_the_initialiser_ran, finds=("fc3.weight",)),
         Example(initialiser_never_called, finds=("fc1.weight", "fc2.weight")),
         Example(helper_knows_more_layers_than_there_are),
         Example(special_name_absent),
         Example(last_layer_zeroed),
+        Example(scale_by_a_flag_that_no_layer_has),
     )
 
     _reasons = {

@@ -58,6 +58,32 @@ def init_by_kind(module: nn.Module, kind: str) -> None:
         nn.init.zeros_(module.get_parameter("weight"))
 
 
+class Projecting(nn.Module):
+    prefix = "proj_out"
+    flag = "SCALE_INITIAL"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proj = nn.ModuleDict({"out": nn.Linear(8, 8)})
+        self.proj["out"].SCALE_INIT = True
+
+    def by_prefix(self) -> nn.Module:
+        for name, parameter in self.named_parameters():
+            factor = 1.0
+            if name.startswith(self.prefix):
+                factor = 0.1
+            std = 0.02 * factor
+            nn.init.normal_(parameter, std=std)
+        return self
+
+    def by_flag(self) -> nn.Module:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                std = 0.002 if hasattr(module, self.flag) else 0.02
+                nn.init.normal_(module.weight, std=std)
+        return self
+
+
 def init_under_a_condition(wanted: bool = False) -> nn.Module:
     model = body()
     if wanted:
@@ -89,6 +115,14 @@ def test_strings_held_by_a_variable() -> None:
     assert (test.kind, test.near) == ("class", ("2.0", "2.1"))
     assert "'linear'" in test.detail
     assert test.caller is not None
+
+
+def test_strings_held_by_an_attribute() -> None:
+    (test,) = asked(lambda: Projecting().by_prefix())
+    assert (test.kind, test.passed, test.near) == ("name", 0, ("proj.out.weight", "proj.out.bias"))
+    (flag,) = asked(lambda: Projecting().by_flag())
+    assert (flag.kind, flag.passed, flag.near) == ("attribute", 0, ("proj.out",))
+    assert "SCALE_INIT" in flag.detail
 
 
 def test_a_test_that_is_not_reached_tells_nothing() -> None:
