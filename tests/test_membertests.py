@@ -65,7 +65,7 @@ class Projecting(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.proj = nn.ModuleDict({"out": nn.Linear(8, 8)})
-        self.proj["out"].SCALE_INIT = True
+        vars(self.proj["out"])["SCALE_INIT"] = True
 
     def by_prefix(self) -> nn.Module:
         for name, parameter in self.named_parameters():
