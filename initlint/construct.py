@@ -24,6 +24,7 @@ from initlint.provenance import Reading
 from initlint.questions import Questions
 from initlint.recorder import Recorder
 from initlint.sites import Positions, here, package
+from initlint.soundness import fault
 from initlint.structure import Build, module_records
 from initlint.target import blame
 from initlint.tying import ties
@@ -82,6 +83,8 @@ def _construct(
             model = build()
             if not isinstance(model, nn.Module):
                 raise TypeError(f"the target returned {_described(model)}, not a torch.nn.Module")
+            if (reason := fault(model)) is not None:
+                raise TypeError(reason)
         built = time.perf_counter()
         filled = poisoned()
     return _read(model, build, recorder, questions, filled, imported - start, built - imported)

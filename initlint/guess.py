@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from initlint.arguments import BATCH, EDGES, LENGTH, NODES, WIDTH, Call, Constant, Group, Spec, TensorSpec
+from initlint.soundness import attribute
 
 WAVE = 16_000  # samples: one second of speech
 SPECTRA = 400  # frames of a spectrogram
@@ -34,18 +35,18 @@ def said(model: nn.Module, *names: str, section: str = "") -> Any:
     """The first of `names` that the model's configuration or the model itself has, None if none has."""
     for holder in _holders(model, section):
         for name in names:
-            value = holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
+            value = holder.get(name) if isinstance(holder, Mapping) else attribute(holder, name)
             if value is not None and not callable(value):
                 return value
     return None
 
 
 def _holders(model: nn.Module, section: str) -> Iterator[Any]:
-    configs = [getattr(model, name, None) for name in ("config", "cfg", "hparams", "args", "params")]
+    configs = [attribute(model, name) for name in ("config", "cfg", "hparams", "args", "params")]
     configs = [c for c in configs if c is not None and not callable(c)]
     for config in configs:
         for part in SECTIONS.get(section, ()):
-            inner = config.get(part) if isinstance(config, Mapping) else getattr(config, part, None)
+            inner = config.get(part) if isinstance(config, Mapping) else attribute(config, part)
             if inner is not None:
                 yield inner
     yield from configs
@@ -301,7 +302,7 @@ def of_graph(name: str) -> bool:
 def first_guess(model: nn.Module, parameters: Mapping[str, inspect.Parameter]) -> Call:
     """A call with the arguments that are needed, described as well as names, types and layers allow."""
     wanted = [n for n, p in parameters.items() if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
-    main = getattr(model, "main_input_name", None)
+    main = attribute(model, "main_input_name")
     if isinstance(main, str) and main in parameters:
         wanted = [n for n in parameters if n in {*wanted, main, *_companions(model, main)}]
         wanted = [n for n in wanted if parameters[n].kind is not parameters[n].VAR_POSITIONAL]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from initlint.soundness import attribute
 from initlint.variation import mapped, reordered
 
 BATCH = 2
@@ -16,19 +17,19 @@ BATCH = 2
 def hints(model: nn.Module, seed: int) -> Iterator[tuple[str, tuple[Any, ...], dict[str, Any]]]:
     """What the model says it takes, two samples at least: the hint's name, the arguments and keywords."""
     generator = torch.Generator().manual_seed(seed)
-    example = getattr(model, "example_input_array", None)
+    example = attribute(model, "example_input_array")
     if example is not None:
         args, kwargs = _arguments(example)
         yield "example_input_array", _widened(args, generator), _widened(kwargs, generator)
         yield "example_input_array", args, kwargs
     for name in ("pretrained_cfg", "default_cfg"):
-        size = _input_size(getattr(model, name, None))
+        size = _input_size(attribute(model, name))
         if size is not None:
             yield f"{name} input_size", (torch.randn((BATCH, *size), generator=generator),), {}
             break
-    if isinstance(getattr(model, "main_input_name", None), str):
+    if isinstance(attribute(model, "main_input_name"), str):
         return  # a transformers model: its configuration says more than its dummy inputs
-    dummies = getattr(model, "dummy_inputs", None)
+    dummies = attribute(model, "dummy_inputs")
     if isinstance(dummies, Mapping):
         yield "dummy_inputs", (), dict(dummies)
 
@@ -45,7 +46,7 @@ def _arguments(value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _input_size(config: Any) -> tuple[int, ...] | None:
-    size = config.get("input_size") if isinstance(config, Mapping) else getattr(config, "input_size", None)
+    size = config.get("input_size") if isinstance(config, Mapping) else attribute(config, "input_size")
     return tuple(size) if isinstance(size, (tuple, list)) and all(isinstance(s, int) for s in size) else None
 
 

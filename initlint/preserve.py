@@ -331,6 +331,7 @@ def _global_state() -> Callable[[], None]:
         remember(torch.mps.get_rng_state, torch.mps.set_rng_state)
     remember(torch.is_grad_enabled, torch.set_grad_enabled)
     remember(torch.get_default_dtype, torch.set_default_dtype)
+    remember(_default_device, _set_default_device)
     remember(torch.get_num_threads, torch.set_num_threads)
     remember(torch.get_deterministic_debug_mode, _set_deterministic)
     remember(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision)
@@ -352,6 +353,17 @@ def _set_deterministic(mode: int) -> None:
     # Setting the mode imports a lot the first time: only where it changed.
     if torch.get_deterministic_debug_mode() != mode:
         torch.set_deterministic_debug_mode(mode)
+
+
+def _default_device() -> torch.device | None:
+    context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
+    device: torch.device | None = None if context is None else context.device
+    return device
+
+
+def _set_default_device(device: torch.device | None) -> None:
+    if _default_device() != device:
+        torch.set_default_device(device)
 
 
 def _autocast(kind: str) -> tuple[str, bool, torch.dtype]:

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from initlint.inputs import Inputs
 from initlint.preserve import preserved
+from initlint.soundness import attribute
 from initlint.variation import mapped, varied
 
 RELATIVE_STEP = 0.1  # of the tensor that moves fastest: visible after one step, far from divergence
@@ -139,7 +140,7 @@ def still(model: nn.Module) -> None:
     for module in model.modules():
         if "drop" in type(module).__name__.lower() and not any(True for _ in module.parameters()):
             module.eval()
-        for holder in (module, getattr(module, "config", None)):
+        for holder in (module, attribute(module, "config")):
             settings = vars(holder) if hasattr(holder, "__dict__") else {}
             for name, value in list(settings.items()):
                 if "drop" in name.lower() and isinstance(value, float) and 0 < value < 1:

@@ -19,6 +19,7 @@ from initlint.finding import Site
 from initlint.recorder import Module
 from initlint.resets import definition
 from initlint.sites import outside, package
+from initlint.soundness import attribute
 from initlint.source import body
 from initlint.structure import Build
 
@@ -204,10 +205,10 @@ def _declared(build: Build, by_name: Mapping[str, int]) -> Iterator[Tie]:
 
 def _declarations(module: nn.Module) -> Iterator[tuple[str, str]]:
     """(target, source) pairs that a class declares as tied and its configuration does not untie."""
-    declared = getattr(module, "all_tied_weights_keys", None)
+    declared = attribute(module, "all_tied_weights_keys")
     if declared is None:
         declared = getattr(type(module), "_tied_weights_keys", None)
-        config = getattr(module, "config", None)
+        config = attribute(module, "config")
         if config is not None and getattr(config, "tie_word_embeddings", True) is False:
             return
     if isinstance(declared, Mapping):

@@ -44,6 +44,41 @@ def broken():
     return model
 
 
+def contains_itself():
+    model = nn.Sequential(nn.Linear(4, 2))
+    model[0].up = nn.ModuleList([model])
+    return model
+
+
+class Bare(nn.Linear):
+    def __init__(self):
+        pass
+
+
+def bare():
+    return Bare()
+
+
+class Strict(nn.Linear):
+    @property
+    def config(self):
+        raise RuntimeError("not configured yet")
+
+
+def strict():
+    return Strict(4, 2)
+
+
+class Elsewhere(nn.Linear):
+    def forward(self, x):
+        torch.set_default_device("meta")
+        return super().forward(x)
+
+
+def default_device():
+    return Elsewhere(4, 2)
+
+
 def raises():
     return inner()
 
@@ -216,6 +251,8 @@ def test_a_finding_crosses_with_its_line(reports: Mapping[str, TargetReport], fo
 @pytest.mark.parametrize(
     ("name", "stage", "kind", "says", "line"),
     [
+        ("contains_itself", "build", "TypeError", "contains itself: 0.up.0 is the model again", None),
+        ("bare", "build", "TypeError", "Bare.__init__ does not call super().__init__()", None),
         ("raises", "build", "ValueError", "a width of 0", "raised here"),
         ("library_raises", "build", "TypeError", "", "asked here"),
         ("leaves", "build", "SystemExit", "no data", "left here"),
@@ -263,7 +300,7 @@ def test_what_was_found_before_a_failure_is_kept(name: str, reports: Mapping[str
     assert "the probe failed" in report.not_run[0].reason
 
 
-@pytest.mark.parametrize("name", ["forks", "leaves_things_behind", "prints"])
+@pytest.mark.parametrize("name", ["forks", "leaves_things_behind", "prints", "strict", "default_device"])
 def test_oddities_that_are_no_failure(name: str, reports: Mapping[str, TargetReport]) -> None:
     assert (reports[name].status, reports[name].error) == ("ok", None)
 
