@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _RECURRENT = re.compile(r"^((?:weight|bias)_(?:ih|hh|hr))_l\d+(_reverse)?$")
 _INDEX = re.compile(r"(?<![^.])\d+(?![^.])")
+_DIRECTION = re.compile(r"weight_v|original1")  # under weight_norm: its scale cancels out
 
 
 class Gap(NamedTuple):
@@ -94,6 +95,7 @@ def _later(model: Evidence) -> Iterator[Gap]:
         for tensor in model.parameters
         if len(tensor.shape) > 1
         and default(tensor)
+        and not _DIRECTION.fullmatch(tensor.local_name)
         and (owner := model.modules_by_path.get(tensor.owner)) is not None
         and (line := owner.construction) is not None
     }

@@ -283,8 +283,11 @@ class Repetition(NamedTuple):
 
 
 def repetitions(model: Evidence) -> Iterator[Repetition]:
-    """Operations of one line that were applied more than once without fresh values in between."""
-    for tensor in model.tensors:
+    """Operations of one line that were applied more than once without fresh values in between.
+
+    Buffers may well be made from two results of one function, as masks are.
+    """
+    for tensor in model.parameters:
         applied: dict[tuple[Line, str], list[Write]] = {}
         events = (*tensor.provenance.origins, *_standing(tensor))
         for write in sorted(events, key=lambda event: event.order):

@@ -188,6 +188,8 @@ def _strangers(model: Evidence) -> Iterator[Oddity]:
             odd, last = others[0], others[0].provenance.last_write
             if not few < key or len(others) > 1 or len(typical) < 3 or last is None or last.kind != "random":
                 continue
+            if not few and not any(write.default for write in odd.provenance.writes):
+                continue  # no layer that was drawn like the others before: learned queries, slots, tokens
             if odd.use is None or odd.use.activation in ("sin", "cos"):
                 continue  # frequencies of Fourier features
             if _gain(odd) > LARGEST_GAIN and _departs(odd, typical, MANIFOLD, larger=True):

@@ -21,7 +21,7 @@ def attribute(holder: object, name: str) -> Any:
 
 def fault(model: nn.Module) -> str | None:
     """Why no model of this kind can be trained or linted, in one sentence; None if it can."""
-    if "_modules" not in vars(model):
+    if attribute(model, "_modules") is None:
         return f"{type(model).__name__}.__init__ does not call super().__init__(): it has no parameters"
     cycle = _cycle(model)
     if cycle is not None:
@@ -63,4 +63,4 @@ def _cycle(model: nn.Module) -> tuple[str, str] | None:
 
 
 def _children(module: nn.Module) -> list[tuple[str, nn.Module]]:
-    return [(n, m) for n, m in reversed(vars(module).get("_modules", {}).items()) if m is not None]
+    return [(n, m) for n, m in reversed(list(module._modules.items())) if m is not None]

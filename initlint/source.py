@@ -140,7 +140,7 @@ def _assigns(node: ast.AST, attribute: str) -> TypeGuard[ast.stmt | ast.expr]:
     return False
 
 
-_MOVING = frozenset({"to", "cuda", "type_as", "new_tensor", "as_tensor"})
+_MOVING = frozenset({"to", "cuda", "type_as", "new_tensor", "as_tensor", "to_device"})
 
 
 @functools.lru_cache(maxsize=4096)
@@ -208,9 +208,10 @@ def _named(*targets: ast.expr) -> Iterator[str]:
 
 
 def methods(cls: type) -> Iterator[CodeType]:
-    """Code of all methods that a class has from outside torch, its own first."""
+    """Code of all methods and properties that a class has from outside torch, its own first."""
     for base in cls.__mro__:
-        for value in vars(base).values():
+        for member in vars(base).values():
+            value = member.fget if isinstance(member, property) else member
             if isinstance(value, FunctionType) and outside(value.__code__.co_filename):
                 yield value.__code__
 

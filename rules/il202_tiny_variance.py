@@ -167,6 +167,8 @@ class TinyVariance(Rule):
     ratio: float = 64.0
     #: Standard deviations from here on are in use at every width: 0.02 in front of SiLU, one input, gives 84.
     usual: float = 0.01
+    #: What fan-in 40 000 calls for: above it, published values suit the published sizes, if not these.
+    fitting: float = 0.005
 
     #: One summand over another, and likewise what their weights multiply by: published sums of two branches
     #: that are drawn apart reach 10.
@@ -192,10 +194,12 @@ class TinyVariance(Rule):
             if seen is None:
                 continue
             times = expected / figures.std
+            fitting = weight.published and figures.std > self.fitting
             yield self.finding(
                 weight,
                 f"std {figures.std:.3g} is {times:.3g} times smaller than fan-in {use.fan_in} calls for; "
                 f"{seen.text}",
+                severity="note" if fitting else None,
                 measured={"std": figures.std, seen.figure: seen.value},
                 expected={"std": expected},
                 help=f"draw it with a std of about {expected:.3g}, for example by nn.init.kaiming_normal_",

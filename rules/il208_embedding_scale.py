@@ -169,6 +169,8 @@ class EmbeddingScale(Rule):
                 continue
             large, small = max(total.operands), min(total.operands)
             quiet_tensors = [t for name in quiet.weights if (t := model.by_name.get(name)) is not None]
+            if _accumulated(loud, large):
+                continue
             lost = total.across_inputs < self.drowned < (quiet.across_inputs or 0) / 2
             tables = all(t.use is not None and t.use.role in ("lookup", "table") for t in quiet_tensors)
             outdone = bool(quiet_tensors) and tables and large > self.ratio * small > self.ratio * self.zero
@@ -222,6 +224,12 @@ def _summands(model: Evidence, total: Signal) -> tuple[Tensor | None, Signal | N
     tables = [t for name in sorted(names) if (t := model.by_name.get(name)) is not None]
     tables = [t for t in tables if t.use is not None and t.use.role in ("table", "lookup") and t.drawn]
     return (tables[0], quiet) if len(tables) == 1 else (None, None)
+
+
+def _accumulated(table: Tensor, size: float) -> bool:
+    """What is added is far larger than the table: a sum over steps that the table is added to in each."""
+    figures, use = table.statistics, table.use
+    return figures is not None and use is not None and use.uses > 1 and size > 4 * figures.absmax
 
 
 def weight_std(weight: Tensor) -> float:

@@ -64,6 +64,14 @@ def detection_prior() -> nn.Module:
     return nn.Sequential(head, nn.Sigmoid())
 
 
+def prior_of_one_in_a_hundred_thousand() -> nn.Module:
+    from torch import nn
+
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4))
+    nn.init.constant_(model[2].bias, -11.5)
+    return model
+
+
 def queries_keys_and_values() -> nn.Module:
     from torch import nn
     from torch.nn.functional import scaled_dot_product_attention
@@ -157,6 +165,8 @@ class LargeBias(Rule):
     sigmas: float = 4.0  #: bias over what input and weight add: the sign changes once in 30 000 inputs
     least: float = 3.0  #: below this tanh, gelu and their kin still bend
     rarest: float = -log(1e-4)  #: log odds of the rarest prior, and of the shortest step, in use
+    #: Log odds of one object among the cells and classes of a detection head: 1e-5 at a stride of 8.
+    sparsest: float = -log(1e-6)
     units: float = 0.5  #: share of the units; the forget gates of a fused bias are a quarter
     examples = (
         Example(bias_of_ten, finds=("0.bias",), inputs=rows),
@@ -166,6 +176,7 @@ class LargeBias(Rule):
         Example(taken_out_by_a_batch_norm, inputs=rows),
         Example(forget_gate_bias, inputs=sequences),
         Example(detection_prior, inputs=rows),
+        Example(prior_of_one_in_a_hundred_thousand, inputs=rows),
         Example(gate_that_starts_closed, inputs=rows),
         Example(steps_of_a_state_space, inputs=rows),
     )
@@ -180,7 +191,8 @@ class LargeBias(Rule):
                 continue
             squashed = use.reaches_output or use.activation in ("sigmoid", "softplus", "exp", "logsigmoid")
             limit = max(self.sigmas * spread, self.rarest if squashed else self.least)
-            share = sum(abs(x) > limit for x in figures.sample) / max(len(figures.sample), 1)
+            lowest = max(limit, self.sparsest) if use.reaches_output else limit
+            share = sum(x > limit or x < -lowest for x in figures.sample) / max(len(figures.sample), 1)
             if share > self.units:
                 yield self.finding(
                     bias,

@@ -61,6 +61,13 @@ def one_activation_everywhere() -> nn.Module:
     return nn.Sequential(nn.Linear(8, 8), activation, dropout, nn.Linear(8, 8), activation, dropout)
 
 
+def learned_activation_everywhere() -> nn.Module:
+    from torch import nn
+
+    activation = nn.PReLU(8)
+    return nn.Sequential(nn.Linear(8, 8), activation, nn.Linear(8, 8), activation, nn.Linear(8, 4))
+
+
 def part_handed_to_every_block() -> nn.Module:
     from torch import nn
 
@@ -117,6 +124,7 @@ class SharedModule(Rule):
         Example(default_argument, finds=("0.norm", "1.norm", "2.norm")),
         Example(one_module_in_a_loop),
         Example(one_activation_everywhere),
+        Example(learned_activation_everywhere),
         Example(part_handed_to_every_block),
         Example(embedding_of_encoder_and_decoder),
         Example(weight_tied_to_its_neighbour),
@@ -135,9 +143,19 @@ class SharedModule(Rule):
                 f"{item.record.class_name}, {source}: {item.elements} trainable values in all",
                 measured={"modules": 1},
                 expected={"modules": len(item.paths)},
-                severity="note" if item.named and item.default_of is None else None,
+                severity="note"
+                if item.default_of is None and (item.named or _elementwise(model, item.paths[0]))
+                else None,
                 help="make a module for each position: [Block() for _ in range(n)]",
                 site=site,
                 related=item.paths[1:],
                 locations=[Location(made, "made here")] if made is not None and made != site else (),
             )
+
+
+def _elementwise(model: Evidence, path: str) -> bool:
+    """The module has no weights that mix inputs: an activation with parameters of its own."""
+    if "norm" in model.modules_by_path[path].class_name.lower():
+        return False
+    inside = [t for t in model.parameters if f"{t.owner}.".startswith(f"{path}.")]
+    return all(t.use is not None and t.use.role in ("gain", "shift", "scalar", "table") for t in inside)

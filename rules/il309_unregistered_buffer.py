@@ -148,5 +148,6 @@ class UnregisteredBuffer(Rule):
                     expected={"registered": 1},
                     help=f'register it: self.register_buffer("{item.path.rpartition(".")[2]}", …)',
                     site=item.site,
+                    severity="note" if item.site is not None and item.site.package is not None else None,
                     locations=[Location(site, what) for site, what in item.places],
                 )

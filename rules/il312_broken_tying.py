@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from initlint import Example, Location, Rule
@@ -112,7 +112,7 @@ class BrokenTying(Rule):
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         for tie in model.ties:
-            if not tie.broken:
+            if not tie.broken or (tie.declared_by == "memory" and _alone(model, tie.names)):
                 continue
             first, *others = tie.names
             yield self.finding(
@@ -125,3 +125,8 @@ class BrokenTying(Rule):
                 related=others,
                 locations=[Location(tie.tied, "tied here")] if tie.tied is not None else (),
             )
+
+
+def _alone(model: Evidence, names: Sequence[str]) -> bool:
+    """A single one of them takes part in the forward: it is stepped as if the others were not there."""
+    return sum(name in model.by_name and model.by_name[name].use is not None for name in names) == 1

@@ -13,7 +13,10 @@ from initlint.recipes.similarity import LOGIT_SCALE
 from initlint.recipes.sine import SIREN
 from initlint.recipes.statespace import MAMBA
 
-__all__ = ["RECIPES", "Deviation", "Recipe"]
+__all__ = ["ADAPTERS", "RECIPES", "Deviation", "Recipe"]
+
+#: Those of what is added to a frozen model.
+ADAPTERS: tuple[Recipe, ...] = (LORA, ADAPTER, IA3)
 
 #: All recipes. Of several that speak of one tensor the first counts.
 RECIPES: tuple[Recipe, ...] = (
