@@ -78,25 +78,6 @@ def batch() -> torch.Tensor:
     return torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
 
 
-def skip_of_normalised_values() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.norm, self.inner, self.body = nn.LayerNorm(8), nn.LayerNorm(8), nn.Linear(8, 8)
-            self.head, self.gamma = nn.Linear(8, 4), nn.Parameter(1e-4 * torch.ones(8))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            first = self.norm(x)
-            x = first + self.body(self.inner(first))
-            logits: torch.Tensor = self.head(x + first * self.gamma)
-            return logits
-
-    return Net()
-
-
 class NormScale(Rule):
     """A normalisation whose gain does not start near one.
 
@@ -123,7 +104,6 @@ class NormScale(Rule):
         Example(zeros_added_to_one, inputs=batch),
         Example(drawn_around_one, inputs=batch),
         Example(zero_at_the_end_of_a_branch, inputs=batch),
-        Example(skip_of_normalised_values, inputs=batch),
     )
 
     #: Root mean square distance of the gains from one: N(1, 0.02) has 0.02, a uniform draw from (0, 1) 0.58.
@@ -138,7 +118,7 @@ class NormScale(Rule):
             mean = figures.mean + use.offset
             if not hypot(mean - 1, figures.std) > self.distance:
                 continue
-            if _chosen(model, gain, use, mean) if figures.constant else not gain.drawn:
+            if _chosen(gain, use, mean) if figures.constant else not gain.drawn:
                 continue
             last = gain.provenance.last_write
             wrote = f", written by {last.operation}" if last is not None and not last.default else ""
@@ -196,12 +176,11 @@ def _meant(draw: Write) -> bool:
     return isinstance(mean, int | float) and isinstance(std, int | float) and 0 < mean >= std
 
 
-def _chosen(model: Evidence, gain: Tensor, use: Use, mean: float) -> bool:
+def _chosen(gain: Tensor, use: Use, mean: float) -> bool:
     """Constant gains with a purpose: small at the end of a branch or of the model, any before a softmax."""
     if any(write.pretrained for write in gain.provenance.writes):
         return True
     if mean < 1:
-        added = any(signal.residual and use.node in signal.sources for signal in model.signals)
-        return use.ends_residual or added or use.reaches_output or use.activation == "softmax"
+        return use.ends_residual or use.reaches_output or use.activation == "softmax"
     norm = use.offset != 0 or "norm" in gain.owner_class.lower()
     return use.activation == "softmax" or not norm

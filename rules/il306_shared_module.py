@@ -61,13 +61,6 @@ def one_activation_everywhere() -> nn.Module:
     return nn.Sequential(nn.Linear(8, 8), activation, dropout, nn.Linear(8, 8), activation, dropout)
 
 
-def learned_activation_everywhere() -> nn.Module:
-    from torch import nn
-
-    activation = nn.PReLU(8)
-    return nn.Sequential(nn.Linear(8, 8), activation, nn.Linear(8, 8), activation, nn.Linear(8, 4))
-
-
 def part_handed_to_every_block() -> nn.Module:
     from torch import nn
 
@@ -124,7 +117,6 @@ class SharedModule(Rule):
         Example(default_argument, finds=("0.norm", "1.norm", "2.norm")),
         Example(one_module_in_a_loop),
         Example(one_activation_everywhere),
-        Example(learned_activation_everywhere),
         Example(part_handed_to_every_block),
         Example(embedding_of_encoder_and_decoder),
         Example(weight_tied_to_its_neighbour),
@@ -154,8 +146,7 @@ class SharedModule(Rule):
 
 
 def _elementwise(model: Evidence, path: str) -> bool:
-    """The module has no weights that mix inputs: an activation with parameters of its own."""
-    if "norm" in model.modules_by_path[path].class_name.lower():
-        return False
+    """The module has vectors only, and is no normalisation: an activation with parameters of its own."""
     inside = [t for t in model.parameters if f"{t.owner}.".startswith(f"{path}.")]
-    return all(t.use is not None and t.use.role in ("gain", "shift", "scalar", "table") for t in inside)
+    vectors = all(t.elements == max(t.shape, default=1) for t in inside)
+    return vectors and "norm" not in model.modules_by_path[path].class_name.lower()
