@@ -107,6 +107,9 @@ def _later(model: Evidence) -> Iterator[Gap]:
             alike = [other for other in made if model.by_name[other].owner_class == tensor.owner_class]
             if any(_before(made[other], site) for other in alike):
                 continue  # it chose among those that were there
+            first = min(write.order for _, write in written)
+            if any(other.provenance.writes[0].order > first for other, _ in written):
+                continue  # it was run on each layer as it was made
             like = [(other, write) for other, write in written if other.owner_class == tensor.owner_class]
             order = tensor.provenance.writes[-1].order
             if len({other.owner for other, _ in like}) > 1 and all(write.order < order for _, write in like):

@@ -90,6 +90,20 @@ def test_a_layer_that_is_made_after_the_initialiser() -> None:
     assert missed(lambda: Late(late=False)) == {}
 
 
+def drawn(layer: nn.Linear) -> nn.Linear:
+    nn.init.orthogonal_(layer.weight)
+    return layer
+
+
+def drawn_as_they_are_made(draw: Callable[[nn.Linear], nn.Linear] = drawn) -> nn.Sequential:
+    body = [draw(nn.Linear(8, 8)) for _ in range(3)]
+    return nn.Sequential(*body, nn.Linear(8, 2))
+
+
+def test_a_layer_made_after_others_that_were_drawn_one_by_one_is_not_missed() -> None:
+    assert missed(drawn_as_they_are_made) == {}
+
+
 def test_defaults_are_told_from_explicit_draws() -> None:
     model = evidence(lambda: listed(3, 1))
     assert [default(model.by_name[f"{i}.weight"]) for i in range(3)] == [False, True, False]
