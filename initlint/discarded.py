@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -14,10 +15,17 @@ from initlint.evidence import LostWrite, Tie
 from initlint.provenance import Reading
 from initlint.recorder import Event, Module, Storage
 from initlint.sites import role
-from initlint.source import keeps
+from initlint.source import LISTING, Fate, fate
 
 #: Operations that leave their operand as it was, unlike the one whose name ends in an underscore.
+_DETAILS: dict[Fate, str] = {
+    "dropped": "the result was put nowhere in it",
+    "rebound": "the loop's variable was given another tensor, the parameter was not",
+    "entry": "it replaced an entry of a dict of the model's tensors, which was not loaded",
+}
 _RESULTS = frozenset({"mul", "div", "add", "sub", "neg", "fill", "zero", "clamp", "normal", "uniform"})
+
+_SAME = frozenset({"clone", "_to_copy", "lift_fresh"})  # leave the values as they are
 
 
 def lost_writes(
@@ -48,8 +56,9 @@ def lost_writes(
             if lost is not None:
                 found[id(storage), storage[index].lines] = lost  # one call, one report
     for storage in tuple(recorder.storages.values()):
-        if storage and not alive.get(id(storage)) and _let_go(storage[-1]):
-            lost = search.unused(storage)
+        if storage and not alive.get(id(storage)) and (end := _let_go(storage)) != "kept":
+            taken = {entry.subject for entry in found.values()}
+            lost = search.unused(storage, end, taken)
             if lost is not None:
                 found[lost.subject, storage[-1].lines] = lost
     return tuple(found.values())
@@ -89,27 +98,34 @@ class _Search:
 
     def _nowhere(self, storage: Storage, index: int) -> LostWrite | None:
         """A tensor that torch.nn.init filled and nothing read, as large as a parameter left alone."""
-        recorder = self.reading.recorder
         called = storage[index].called
         if called is None or role(called) != "init" or storage[0].inputs:
             return None
-        for name, tensor in self.tensors.items():
-            held = recorder.storage(tensor)
-            if held and tensor.numel() == storage[index].numel > 1 and all(e.default for e in held):
-                detail = "the tensor that it filled went nowhere"
-                return LostWrite(self.reading.write(storage, index), "temporary", name, detail)
+        for name in self._left_alone(storage[index].numel):
+            detail = "the tensor that it filled went nowhere"
+            return LostWrite(self.reading.write(storage, index), "temporary", name, detail)
         return None
 
-    def unused(self, storage: Storage) -> LostWrite | None:
-        """A result computed from a parameter, of its size, that the line let go."""
+    def unused(self, storage: Storage, end: Fate, taken: Set[str]) -> LostWrite | None:
+        """A result of a parameter's size that the line let go: computed from the parameter, or from none."""
         source = _parameter_behind(storage)
-        if source is None or source.numel != storage[-1].numel:
+        if source is not None and source.numel == storage[-1].numel:
+            owner, local = source.slots[-1]
+            name = f"{self._path(owner)}.{local}".lstrip(".")
+        elif source is None and end != "dropped":
+            name = next((n for n in self._left_alone(storage[-1].numel) if n not in taken), "")
+        else:
             return None
-        owner, local = source.slots[-1]
-        name = f"{self._path(owner)}.{local}".lstrip(".")
-        detail = "the result was put nowhere in it"
         write = self.reading.write(storage, len(storage) - 1)
-        return LostWrite(write, "unused", name, detail) if name in self.tensors else None
+        reason: Literal["unused", "entry"] = "entry" if end == "entry" else "unused"
+        return LostWrite(write, reason, name, _DETAILS[end]) if name in self.tensors else None
+
+    def _left_alone(self, numel: int) -> Iterator[str]:
+        """Tensors of this size, above one, that hold what their constructor gave them."""
+        for name, tensor in self.tensors.items():
+            held = self.reading.recorder.storage(tensor)
+            if held and tensor.numel() == numel > 1 and all(event.default for event in held):
+                yield name
 
     def _replaced(self, storage: Storage, index: int) -> LostWrite | None:
         """The written parameter gave its place to one that kept the values of its constructor."""
@@ -188,8 +204,13 @@ def _parametrises(event: Event) -> bool:
     return any("parametriz" in file or "weight_norm" in file or "spectral_norm" in file for file in files)
 
 
-def _let_go(event: Event) -> bool:
-    """The user's line computed something and kept it nowhere, or under the name of a loop variable alone."""
-    if not event.lines or event.called is not None or event.operator.name not in _RESULTS:
-        return False
-    return not keeps(event.lines[0])
+def _let_go(storage: Storage) -> Fate:
+    """Where the user's line put what it computed, if that can be the initialisation of a parameter."""
+    event = storage[-1]
+    if event.default or not event.lines or event.operator.name in _SAME:
+        return "kept"
+    unlikely = event.called is not None or event.operator.name not in _RESULTS
+    if unlikely and not LISTING & set(event.lines[0][0].co_names):
+        return "kept"
+    end = fate(event.lines[0])
+    return "kept" if end == "dropped" and unlikely else end

@@ -93,7 +93,7 @@ class LostWrite:
     """An explicit initialisation that changed nothing in the final model."""
 
     write: Write
-    reason: Literal["temporary", "parametrized", "replaced", "detached", "unused"]
+    reason: Literal["temporary", "parametrized", "replaced", "detached", "unused", "entry"]
     subject: str  # the parameter or module it was meant for, as far as known; else ""
     detail: str = ""
 

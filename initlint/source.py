@@ -9,7 +9,7 @@ import inspect
 import linecache
 from collections.abc import Callable, Iterator, Set
 from types import CodeType, FunctionType
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 from initlint.finding import Site
 from initlint.sites import Instruction, outside, package, position
@@ -67,31 +67,133 @@ def _last_line(code: CodeType) -> int:
     return max([*ends, *(_last_line(part) for part in code.co_consts if isinstance(part, CodeType))])
 
 
+Fate = Literal["kept", "dropped", "rebound", "entry"]
+#: Methods of a module that list its tensors.
+LISTING = frozenset({"parameters", "named_parameters", "state_dict"})
+_MAPPINGS = frozenset({"named_parameters", "state_dict"})
+
+
 @functools.lru_cache(maxsize=4096)
-def keeps(instruction: Instruction) -> bool:
-    """What an instruction computes goes on somewhere: not to an expression statement, nor to a loop variable
-    over parameters that nothing reads afterwards."""
+def fate(instruction: Instruction) -> Fate:
+    """What becomes of the value that an instruction computes.
+
+    "dropped": an expression statement computes it. "rebound": it takes the place of the variable that runs
+    over parameters, and nothing reads it there. "entry": it replaces an entry of a dict of a module's
+    tensors that goes nowhere but into load_state_dict.
+    """
     code, offset = instruction
-    following = (i for i in dis.get_instructions(code) if i.offset > offset)
-    step = next(following, None)
-    if step is None or step.opname == "POP_TOP":
-        return step is None
-    return step.opname != "STORE_FAST" or not _rebinds(code, str(step.argval), position(instruction)[0])
+    step = next((i for i in dis.get_instructions(code) if i.offset > offset), None)
+    if step is not None and step.opname == "POP_TOP":
+        return "dropped"
+    tree = syntax(code) if LISTING & set(code.co_names) else None
+    assignment = _assigned(tree, instruction) if tree is not None else None
+    match assignment:
+        case ast.Assign(targets=[ast.Name(id=name)]) if tree is not None and _rebinds(tree, name, assignment):
+            return "rebound"
+        case ast.Assign(targets=[ast.Subscript(value=mapping)]) if tree is not None and _leaves(
+            tree, mapping
+        ):
+            return "entry"
+    return "kept"
 
 
-def _rebinds(code: CodeType, name: str, line: int) -> bool:
-    """The name runs over parameters, and its loop does not read it after the line."""
-    tree = syntax(code)
-    for loop in ast.walk(tree) if tree is not None else ():
-        if not isinstance(loop, ast.For) or not loop.lineno < line <= (loop.end_lineno or line):
+def _assigned(tree: ast.AST, instruction: Instruction) -> ast.Assign | None:
+    """The assignment whose whole value an instruction computes."""
+    first, last, start, end = position(instruction)
+    code = instruction[0]
+    line = linecache.getline(code.co_filename, code.co_firstlineno)
+    margin = len(line) - len(line.lstrip())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            value = node.value
+            spans = (value.lineno, value.end_lineno) == (first, last)
+            if spans and (value.col_offset + margin, (value.end_col_offset or 0) + margin) == (start, end):
+                return node
+    return None
+
+
+def _rebinds(tree: ast.AST, name: str, assignment: ast.stmt) -> bool:
+    """The name runs over parameters, and its loop does not read it after the assignment."""
+    for loop in ast.walk(tree):
+        if not isinstance(loop, ast.For) or name not in set(_named(loop.target)):
             continue
-        targets = {node.id for node in ast.walk(loop.target) if isinstance(node, ast.Name)}
         sources = {node.attr for node in ast.walk(loop.iter) if isinstance(node, ast.Attribute)}
-        later = any(
-            isinstance(node, ast.Name) and node.id == name and node.lineno > line for node in ast.walk(loop)
-        )
-        if name in targets and sources & {"parameters", "named_parameters"} and not later:
+        later = _after(loop.body, assignment)
+        if sources & LISTING and later is not None:
+            return not any(isinstance(n, ast.Name) and n.id == name for s in later for n in ast.walk(s))
+    return False
+
+
+def _after(statements: list[ast.stmt], wanted: ast.stmt) -> list[ast.stmt] | None:
+    """Statements that may run after one of them, or after one inside them; None if it is not there.
+
+    The other branch of an `if` does not; of a loop or a `try`, all may.
+    """
+    for index, statement in enumerate(statements):
+        following = statements[index + 1 :]
+        if statement is wanted:
+            return following
+        match statement:
+            case ast.If(body=body, orelse=other):
+                branches = [body, other]
+            case ast.With(body=body):
+                branches = [body]
+            case _ if any(node is wanted for node in ast.walk(statement)):
+                return [statement, *following]
+            case _:
+                continue
+        for branch in branches:
+            inner = _after(branch, wanted)
+            if inner is not None:
+                return inner + following
+    return None
+
+
+def _leaves(tree: ast.AST, mapping: ast.expr) -> bool:
+    """A dict comes from a module's tensors and is handed to nothing but load_state_dict."""
+    if not isinstance(mapping, ast.Name):
+        return _lists(mapping)
+    made = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name) and target.id == mapping.id
+    ]
+    if not made or not all(map(_lists, made)):
+        return False
+    looked_into = {
+        id(node.value) for node in ast.walk(tree) if isinstance(node, (ast.Subscript, ast.Attribute))
+    }
+    looked_into |= {
+        id(node.iter) for node in ast.walk(tree) if isinstance(node, (ast.For, ast.comprehension))
+    }
+    looked_into |= {
+        id(part) for node in ast.walk(tree) if isinstance(node, ast.Compare) for part in node.comparators
+    }
+    looked_into |= {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        if getattr(node.func, "attr", getattr(node.func, "id", "")) in ("load_state_dict", "list", "len")
+        for part in node.args
+    }
+    return all(
+        id(node) in looked_into
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and node.id == mapping.id and isinstance(node.ctx, ast.Load)
+    )
+
+
+def _lists(value: ast.expr) -> bool:
+    """A call that puts a module's tensors into a new dict: m.state_dict(), dict(m.named_parameters())."""
+    match value:
+        case ast.Call(func=ast.Attribute(attr="state_dict")):
             return True
+        case ast.Call(
+            func=ast.Name(id="dict" | "OrderedDict"), args=[ast.Call(func=ast.Attribute(attr=name))]
+        ):
+            return name in _MAPPINGS
     return False
 
 

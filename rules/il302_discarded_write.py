@@ -83,6 +83,67 @@ def scaled_out_of_place() -> nn.Module:
     return model
 
 
+def loop_variable_rebound() -> nn.Module:
+    import torch
+    from torch import nn
+
+    model = nn.RNN(4, 8)
+    parameter: torch.Tensor
+    for name, parameter in model.named_parameters():
+        if "weight_hh" in name:
+            parameter = torch.eye(8)
+        elif "weight" in name:
+            nn.init.xavier_uniform_(parameter)
+    return model
+
+
+def state_dict_never_loaded() -> nn.Module:
+    from torch import nn
+
+    model = nn.Linear(4, 8)
+    state = model.state_dict()
+    state["weight"] = state["weight"] * 0.01
+    return model
+
+
+def state_dict_loaded() -> nn.Module:
+    from torch import nn
+
+    model = nn.Linear(4, 8)
+    state = model.state_dict()
+    state["weight"] = state["weight"] * 0.01
+    model.load_state_dict(state)
+    return model
+
+
+def loop_variable_rebound_for_a_check() -> nn.Module:
+    import torch
+    from torch import nn
+
+    model = nn.Linear(4, 8)
+    parameter: torch.Tensor
+    for parameter in model.parameters():
+        parameter = parameter * 0.5
+        if not torch.isfinite(parameter).all():
+            raise ValueError
+    return model
+
+
+def state_dict_kept_for_later() -> nn.Module:
+    from typing import Any
+
+    from torch import nn
+
+    def halved(module: nn.Module) -> dict[str, Any]:
+        state = module.state_dict()
+        state["weight"] = state["weight"] * 0.5
+        return state
+
+    model = nn.Linear(4, 8)
+    halved(model)
+    return model
+
+
 def written_before_weight_norm() -> nn.Module:
     from torch import nn
     from torch.nn.utils.parametrizations import weight_norm
@@ -120,7 +181,8 @@ class DiscardedWrite(Rule):
     """An initialisation that changed nothing in the finished model.
 
     The write went to a temporary (a clone, rows picked by a list, a weight that a parametrization
-    recomputes at every use) or to a layer that was replaced afterwards. The parameter keeps what it held
+    recomputes at every use, a loop's variable, a dict that is never loaded) or to a layer that was replaced
+    afterwards. The parameter keeps what it held
     before, without a word.
 
     Write to the parameter itself: before weight_norm or spectral_norm is applied, through a slice instead
@@ -139,6 +201,11 @@ class DiscardedWrite(Rule):
         Example(layer_replaced_after_init, finds=("head.weight",)),
         Example(parameter_handed_to_a_test_for_modules, finds=("weight",)),
         Example(scaled_out_of_place, finds=("weight",)),
+        Example(loop_variable_rebound, finds=("weight_hh_l0",)),
+        Example(state_dict_never_loaded, finds=("weight",)),
+        Example(state_dict_loaded),
+        Example(loop_variable_rebound_for_a_check),
+        Example(state_dict_kept_for_later),
         Example(written_before_weight_norm),
         Example(temporary_copied_back),
         Example(head_replaced_for_a_new_task),
@@ -150,6 +217,7 @@ class DiscardedWrite(Rule):
         "replaced": "initialise after the last assignment to this name",
         "detached": "write after the last assignment to .data",
         "unused": "use the in-place operation, or copy the result into the parameter",
+        "entry": "load the dict with load_state_dict, or write to the parameter itself",
     }
 
     def check(self, model: Evidence) -> Iterator[Finding]:
