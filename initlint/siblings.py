@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from initlint import theory
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Tensor, Write
+    from initlint.evidence import Evidence, Tensor, Use, Write
     from initlint.finding import Site
 
 Kind = Literal["index", "block", "stage", "layer", "direction", "named"]
@@ -34,6 +34,8 @@ FAR = 10.0
 """Factor between standard deviations that no schedule over a few layers reaches."""
 MANIFOLD = 2.5
 """Factor between layers of one scheme that the gains of their activations, 3/4 to 5/3, do not explain."""
+STRANGE = 30.0
+"""Factor between scales of one model's weights that no ratio of their fans or gains explains."""
 LARGEST_GAIN = 1.5 * max(theory.PYTORCH_GAINS.values())
 """std·√fan_in that no scheme for any activation comes near."""
 
@@ -71,7 +73,7 @@ class Oddity:
     """A parameter whose values differ from its siblings' because other lines wrote them.
 
     `missed`: every line that wrote the odd one wrote the typical ones too, and `write` came on top of that.
-    Otherwise `write` is what gave the odd one its values.
+    Otherwise `write` is what gave the odd one its values. `sure`: the values tell that this is no choice.
     """
 
     odd: Tensor
@@ -79,6 +81,7 @@ class Oddity:
     write: Write
     missed: bool
     kind: Kind | None
+    sure: bool = True
 
 
 def oddities(model: Evidence, *, ratio: float, shift: float) -> Iterator[Oddity]:
@@ -186,14 +189,24 @@ def _strangers(model: Evidence) -> Iterator[Oddity]:
     for few, typical in written.items():
         for key, others in written.items():
             odd, last = others[0], others[0].provenance.last_write
-            if not few < key or len(others) > 1 or len(typical) < 3 or last is None or last.kind != "random":
+            if not few < key or len(others) > 1 or len(typical) < 3 or last is None:
                 continue
             if not few and not any(write.default for write in odd.provenance.writes):
                 continue  # no layer that was drawn like the others before: learned queries, slots, tokens
             if odd.use is None or odd.use.activation in ("sin", "cos"):
                 continue  # frequencies of Fourier features
+            drawn = last.kind == "random"
+            if not drawn and last.kind != "transform":
+                continue
             if _gain(odd) > LARGEST_GAIN and _departs(odd, typical, MANIFOLD, larger=True):
-                yield Oddity(odd, tuple(typical), last, missed=False, kind=None)
+                yield Oddity(odd, tuple(typical), last, missed=False, kind=None, sure=drawn)
+            elif not _may_be_small(odd.use) and _departs(odd, typical, STRANGE, larger=False):
+                yield Oddity(odd, tuple(typical), last, missed=False, kind=None, sure=False)
+
+
+def _may_be_small(use: Use) -> bool:
+    """Heads and the ends of residual branches start small, or at zero, by choice."""
+    return use.reaches_output or use.ends_residual
 
 
 def _gain(weight: Tensor) -> float:
@@ -286,6 +299,40 @@ def _far(group: Siblings, known: list[Tensor]) -> Iterator[Oddity]:
         last = odd.provenance.last_write
         if last is not None and not last.default and _differs(odd, typical, far, far):
             yield Oddity(odd, tuple(typical), last, missed=False, kind=group.kind)
+
+
+# ---------------------------------------------------------------- who is alone at zero
+
+
+def emptied(model: Evidence) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
+    """Single weights of zeros inside a model, each with the same weight of the other units, which are drawn.
+
+    The last of a row of layers may be a head.
+    """
+    groups: dict[tuple[bool, str, tuple[object, ...]], list[Tensor]] = {}
+    for weight in model.weights:
+        if weight.use is not None and weight.requires_grad and _known(weight) and len(weight.shape) > 1:
+            pattern, repeated = _unit(weight)
+            part = weight.use.role, _may_be_small(weight.use), len(weight.shape) if repeated else weight.shape
+            groups.setdefault((repeated, pattern, part), []).append(weight)
+    for (repeated, *_), members in groups.items():
+        empty = [w for w in members if w.statistics is not None and not w.statistics.absmax]
+        drawn = [w for w in members if w.statistics is not None and w.statistics.std > 0]
+        if len(empty) != 1 or not drawn or len(drawn) != len(members) - 1:
+            continue
+        odd = empty[0]
+        if odd.use is not None and not _may_be_small(odd.use) and (repeated or odd is not members[-1]):
+            yield odd, tuple(drawn)
+
+
+def _unit(parameter: Tensor) -> tuple[str, bool]:
+    """The name without the numbers of the units it is in, and whether these are more than layers of a row."""
+    container, _, module = parameter.owner.rpartition(".")
+    local = _NUMBERINGS["layer"].sub("_l{}", parameter.local_name)
+    unit = _NUMBER.sub("{}", container)
+    if unit == container and local == parameter.local_name:
+        return f"{unit}.{'{}' if module.isdigit() else module}.{local}", False
+    return f"{unit}.{module}.{local}", True
 
 
 # ---------------------------------------------------------------- who is whose sibling

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from initlint import Example, Rule
 from initlint.freezing import frozen_zeros
 from initlint.remedy import redraw
+from initlint.siblings import emptied
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +51,33 @@ def zeros_in_the_middle() -> nn.Module:
     nn.init.zeros_(middle.weight)
     nn.init.zeros_(middle.bias)
     return nn.Sequential(nn.Linear(8, 16), nn.Tanh(), middle, nn.Tanh(), nn.Linear(16, 2))
+
+
+def three_units(*empty: str) -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Unit(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate, self.inner, self.outer = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = x + self.outer(torch.sigmoid(self.gate(x)) * torch.tanh(self.inner(x)))
+            return y
+
+    model = nn.Sequential(Unit(), Unit(), Unit())
+    for name in empty:
+        nn.init.zeros_(model.get_parameter(name))
+    return model
+
+
+def gate_of_one_unit_of_three() -> nn.Module:
+    return three_units("1.gate.weight")
+
+
+def gates_of_all_units() -> nn.Module:
+    return three_units(*(f"{i}.gate.weight" for i in range(3)))
 
 
 def one_lora_factor_zero() -> nn.Module:
@@ -132,7 +160,7 @@ class DeadZeroInit(Rule):
     Each of two zero factors in series keeps the other's gradient at zero, and so does a zero layer in
     front of a ReLU: the parameters never move from where they are. A zero weight that is frozen lets
     nothing through in either direction, for ever. One that does move, but leaves a layer behind it without
-    input at the start, is a note.
+    input at the start, or is the only one of its kind that is zero, is a note.
 
     Draw one factor of the pair from a distribution and keep the other at zero.
 
@@ -149,6 +177,8 @@ class DeadZeroInit(Rule):
         Example(both_lora_factors_zero, finds=("down", "up"), inputs=batch),
         Example(zeros_into_relu, finds=("0.weight",), inputs=batch),
         Example(zeros_in_the_middle, finds=("2.weight",), inputs=batch),
+        Example(gate_of_one_unit_of_three, finds=("1.gate.weight",), inputs=batch),
+        Example(gates_of_all_units, inputs=batch),
         Example(frozen_zero_head, finds=("2.weight",), inputs=batch),
         Example(one_lora_factor_zero, inputs=batch),
         Example(adapted_zero_base, inputs=batch),
@@ -159,6 +189,7 @@ class DeadZeroInit(Rule):
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         closed = {weight.name for weight in frozen_zeros(model)}
+        alone = {weight.name: drawn for weight, drawn in emptied(model)}
         for weight in model.weights:
             figures, settled = weight.statistics, weight.confirmation
             if figures is None:
@@ -192,6 +223,18 @@ class DeadZeroInit(Rule):
                     measured={"value": 0.0},
                     expected={"std": "above 0"},
                     help="draw it from a distribution; zero suits the last layer of a branch or of the model",
+                    severity="note",
+                )
+            elif weight.name in alone:
+                drawn, figure = alone[weight.name], alone[weight.name][0].statistics
+                more = f" and {len(drawn) - 1} more like it" if len(drawn) > 1 else ""
+                yield self.finding(
+                    weight,
+                    f"every value is 0, while {drawn[0].name}{more} "
+                    f"{'are' if more else 'is'} drawn with std {figure.std if figure else 0.0:.3g}",
+                    measured={"std": 0.0},
+                    expected={"std": figure.std if figure else 0.0},
+                    help="initialise it by the line that initialises its siblings",
                     severity="note",
                 )
 

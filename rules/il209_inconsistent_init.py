@@ -91,7 +91,8 @@ class InconsistentInit(Rule):
     that no scheme knows, when all others have a usual one.
 
     Initialise all siblings by the same line. A scale that falls with depth, a special first or last layer
-    and a zero at the end of every branch are no oddities.
+    and a zero at the end of every branch are no oddities. A lone scale that was multiplied or
+    made small is a note.
     """
 
     code = "IL209"
@@ -143,7 +144,7 @@ class InconsistentInit(Rule):
                     else ""
                 )
                 + (f": {oddity.write.operation} did not reach it" if oddity.missed else ""),
-                severity="note" if oddity.missed and oddity.kind == "named" else None,
+                severity="note" if not oddity.sure or (oddity.missed and oddity.kind == "named") else None,
                 help="initialise it by the line that initialises its siblings"
                 if oddity.missed
                 else f"give it the scale of {'its siblings' if oddity.kind else 'the other weights'}",

@@ -104,6 +104,30 @@ def test_a_branch_left_open_is_a_warning_among_its_like_and_a_note_elsewhere() -
         assert told(partial(closed_but_for, name)) == [(severity, "zero residual branch", name)]
 
 
+def ended_at_zero(*closed: int) -> nn.Module:
+    """Residual blocks of which some end in a matrix of zeros."""
+
+    class Block(nn.Module):
+        def __init__(self, closed: bool) -> None:
+            super().__init__()
+            self.layer, self.last = nn.Linear(16, 16), nn.Linear(16, 16)
+            if closed:
+                nn.init.zeros_(self.last.weight)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            changed: torch.Tensor = self.last(self.layer(x).relu())
+            return x + changed
+
+    return nn.Sequential(nn.Linear(16, 16), *(Block(i in closed) for i in range(3)))
+
+
+@pytest.mark.parametrize(
+    ("closed", "subject"), [((1,), "2.last.weight"), ((2,), "1.last.weight"), ((0, 1), "3.last.weight")]
+)
+def test_the_odd_one_of_branches_that_end_in_matrices(closed: tuple[int, ...], subject: str) -> None:
+    assert told(partial(ended_at_zero, *closed)) == [("warning", "zero residual branch", subject)]
+
+
 def siren(omega: float = 30.0) -> nn.Module:
     layers = nn.ModuleList([nn.Linear(16, 64), nn.Linear(64, 64), nn.Linear(64, 64)])
     for k, layer in enumerate(layers):

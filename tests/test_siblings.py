@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 from initlint.engine import examine
 from initlint.evidence import Evidence
 from initlint.rule import Rule
-from initlint.siblings import oddities, siblings
+from initlint.siblings import emptied, oddities, siblings
 
 
 class Keep(Rule):
@@ -28,14 +29,27 @@ class Keep(Rule):
         return ()
 
 
-def evidence(build: Callable[[], nn.Module]) -> Evidence:
-    examine("target", lambda: build, [Keep()])
+class KeepTraced(Keep):
+    """Keeps the evidence with the graph in it."""
+
+    needs = frozenset({"provenance", "statistics", "graph"})
+
+
+def evidence(build: Callable[[], nn.Module], *inputs: torch.Tensor) -> Evidence:
+    if inputs:
+        examine("target", lambda: build, [KeepTraced()], inputs=lambda: inputs)
+    else:
+        examine("target", lambda: build, [Keep()])
     assert Keep.evidence is not None
     return Keep.evidence
 
 
-def odd(build: Callable[[], nn.Module]) -> set[str]:
-    return {oddity.odd.name for oddity in oddities(evidence(build), ratio=1.5, shift=0.25)}
+def odd(build: Callable[[], nn.Module], *inputs: torch.Tensor) -> set[str]:
+    return {oddity.odd.name for oddity in oddities(evidence(build, *inputs), ratio=1.5, shift=0.25)}
+
+
+def empty(build: Callable[[], nn.Module], *inputs: torch.Tensor) -> set[str]:
+    return {weight.name for weight, _ in emptied(evidence(build, *inputs))}
 
 
 class Block(nn.Module):
@@ -190,6 +204,55 @@ def test_a_block_of_another_width_that_a_loop_misses() -> None:
         return model
 
     assert odd(build) == {f"1.{name}.weight" for name in "qkv"}
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        changed: torch.Tensor = x + self.outer(self.inner(x).tanh())
+        return changed
+
+
+@pytest.mark.parametrize("block", [1, 2, 3])
+@pytest.mark.parametrize(("layer", "found"), [("inner", True), ("outer", False)])
+def test_zeros_in_one_block_of_several(block: int, layer: str, found: bool) -> None:
+    name = f"{block}.{layer}.weight"
+
+    def build() -> nn.Module:
+        model = nn.Sequential(nn.Linear(16, 16), *(Residual() for _ in range(3)))
+        nn.init.zeros_(model.get_parameter(name))
+        return model
+
+    assert empty(build, torch.randn(4, 16)) == ({name} if found else set())
+
+
+def test_zeros_in_every_block_are_a_choice() -> None:
+    def build() -> nn.Module:
+        model = nn.Sequential(nn.Linear(16, 16), *(Residual() for _ in range(3)))
+        for block in (1, 2, 3):
+            nn.init.zeros_(model.get_parameter(f"{block}.inner.weight"))
+        return model
+
+    assert empty(build, torch.randn(4, 16)) == set()
+
+
+@pytest.mark.parametrize(("factor", "found"), [(100, True), (0.01, True), (1.5, False), (0.2, False)])
+def test_a_lone_scale_that_no_fan_explains(factor: float, found: bool) -> None:
+    def build() -> nn.Module:
+        norms = nn.LayerNorm(40), nn.LayerNorm(48), nn.LayerNorm(56)
+        widths = (32, 40, 48, 56, 4)
+        layers = [nn.Linear(n, m) for n, m in pairwise(widths)]
+        model = nn.Sequential(layers[0], norms[0], layers[1], norms[1], layers[2], norms[2], layers[3])
+        for layer in layers:
+            nn.init.kaiming_normal_(layer.weight)
+        with torch.no_grad():
+            layers[1].weight.mul_(factor)
+        return model
+
+    assert odd(build, torch.randn(4, 32)) == ({"2.weight"} if found else set())
 
 
 def test_equal_scales_of_other_lines_are_no_oddity() -> None:

@@ -38,6 +38,16 @@ def _meets(model: Evidence, tensor: Tensor, closed: list[Tensor]) -> bool:
     )
 
 
+def _alone(group: list[Tensor], closed: list[Tensor], opened: list[Tensor]) -> bool:
+    """One matrix of zeros among several that are drawn; the last may be all that a loop has reached."""
+    return (
+        len(closed) == 1 < len(opened)
+        and closed[0].use is not None
+        and closed[0].use.role in ("matrix", "kernel")
+        and closed[0] is not group[-1]
+    )
+
+
 def _weights(tensor: Tensor) -> tuple[str, ...]:
     """The matrices or kernels whose output it scales; itself, if it is one."""
     use = tensor.use
@@ -58,6 +68,8 @@ def _deviations(model: Evidence) -> Iterator[Deviation]:
         opened = [t for t in opened if not _meets(model, t, closed)]
         if not closed or not opened:
             continue
+        if _alone(group, closed, opened):
+            opened, closed = closed, opened
         same = {t.family for t in closed}
         opened.sort(key=lambda t: t.family not in same)
         first, figures, other = opened[0], opened[0].statistics, closed[0].statistics
