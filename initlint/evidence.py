@@ -286,6 +286,7 @@ class Wiring:
     multipliers: tuple[str, ...] = ()  # stored tensors by which it is multiplied there as well
     gates: tuple[int, ...] = ()  # parts of the output that scale a residual branch they do not depend on
     cosine: bool = False  # scales inner products of normalised vectors
+    unit: bool = False  # its rows are divided by their norms before they meet the data
 
 
 @dataclass(frozen=True, slots=True)

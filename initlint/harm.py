@@ -51,7 +51,7 @@ def of_excess(model: Evidence, weight: Tensor) -> Harm | None:
     return (
         _saturation(model, signal)
         or _gates(model, weight, signal)
-        or (None if use.normalised_after else _confidence(model, weight))
+        or (None if use.normalised_after or use.wiring.unit else _confidence(model, weight))
         or (None if restored(model, weight) else _growth(signal))
         or _drowning(model, signal)
         or _gradient(model, weight, small=True)
@@ -82,7 +82,7 @@ def restored(model: Evidence, weight: Tensor) -> bool:
     use = weight.use
     if use is None or use.ends_residual or _starts_stream(model, use.node):
         return False
-    if use.normalised_after and use.activation in (None, "none"):
+    if use.wiring.unit or (use.normalised_after and use.activation in (None, "none")):
         return True
     nodes = {use.node}
     for signal in model.signals:

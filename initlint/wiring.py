@@ -55,6 +55,7 @@ class Wires:
             multipliers=self._multipliers.get(meeting.tensor, ()),
             gates=tuple(self._parts(meeting.tensor, parts)) if weight else (),
             cosine=meeting.node in self._similarities,
+            unit=weight and self._divided_by_norms(meeting),
         )
 
     def weights_behind(self, i: int) -> tuple[str, ...]:
@@ -217,6 +218,12 @@ class Wires:
                 others = [p for p in factors if p != own]
                 if node in scaled and self._unit(scaled[node]) and all(map(self._unit, others)):
                     yield node
+
+    def _divided_by_norms(self, meeting: Meeting) -> bool:
+        seen = self._seen
+        operands = [seen.position[n] for n in seen.nodes[meeting.node].all_input_nodes]
+        made = [p for p in operands if meeting.tensor in seen.layouts(p)]
+        return bool(made) and all(map(self._unit, made))
 
     def _unit(self, i: int | None) -> bool:
         """The node divides vectors by their norms."""

@@ -81,6 +81,22 @@ def similarities_of_two_towers() -> nn.Module:
     return Towers()
 
 
+def cosines_with_rows_of_classes() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Margin(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(10, 64))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            rows = nn.functional.normalize(self.weight)
+            return 64 * nn.functional.linear(nn.functional.normalize(x), rows)
+
+    return nn.Sequential(nn.Linear(64, 64), Margin())
+
+
 def heat_map_without_prior() -> nn.Module:
     import torch
     from torch import nn
@@ -145,7 +161,8 @@ class InitialLoss(Rule):
 
     Draw the last layer smaller, for example with a standard deviation of 1/sqrt(fan_in) behind a
     normalisation, or start it at zero; start the bias of a dense map at the logarithm of a small prior. What
-    an installed package chose is a note: its scales suit the sizes that it publishes.
+    an installed package chose is a note: its scales suit the sizes that it publishes. Rows that are divided by
+    their norms are not blamed: whatever is drawn, a factor chosen for the loss decides the size of the logits.
 
     References:
         Lin et al., Focal Loss for Dense Object Detection, 2017, section 4.1: prior probability 0.01.
@@ -178,6 +195,7 @@ class InitialLoss(Rule):
         Example(head_with_he_initialisation, inputs=batch),
         Example(heat_map_without_prior, finds=("heat.bias",), inputs=image),
         Example(similarities_of_two_towers, inputs=pair),
+        Example(cosines_with_rows_of_classes, inputs=batch),
         Example(zero_head, inputs=batch),
         Example(heat_map_with_prior, inputs=image),
         Example(mask_of_one_class, inputs=image),
@@ -221,7 +239,7 @@ class InitialLoss(Rule):
                 continue
             if logits.loss <= self.factor * uniform * _chance(signal, logits.classes):
                 continue
-            guilty = writers(model, signal)
+            guilty = tuple(t for t in writers(model, signal) if t.use is None or not t.use.wiring.unit)
             if not guilty or not harm.classifies(model, logits) or _pooled(model, signal):
                 continue
             yield self.finding(

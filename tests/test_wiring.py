@@ -119,6 +119,16 @@ def test_scales_of_cosines_with_stored_prototypes() -> None:
     assert wiring(Model(classify, w=nn.Parameter(torch.randn(5, 8)), s=scalar()), "s").cosine
 
 
+def test_rows_divided_by_their_norms() -> None:
+    def classify(m: Any, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = functional.linear(x, functional.normalize(m.w)) @ m.plain / m.plain.norm()
+        return result
+
+    model = Model(classify, w=nn.Parameter(torch.randn(5, 8)), plain=nn.Parameter(torch.randn(5, 3)))
+    assert wiring(model, "w").unit
+    assert not wiring(model, "plain").unit
+
+
 def attended(m: Any, x: torch.Tensor) -> torch.Tensor:
     heads = m.fused(x).view(4, 1, 2, 12).transpose(1, 2)
     q, k, v = heads.chunk(3, dim=-1)
