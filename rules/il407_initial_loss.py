@@ -161,8 +161,8 @@ class InitialLoss(Rule):
 
     Draw the last layer smaller, for example with a standard deviation of 1/sqrt(fan_in) behind a
     normalisation, or start it at zero; start the bias of a dense map at the logarithm of a small prior. What
-    an installed package chose is a note: its scales suit the sizes that it publishes. Rows that are divided by
-    their norms are not blamed: whatever is drawn, a factor chosen for the loss decides the size of the logits.
+    an installed package chose is a note: its scales suit the sizes that it publishes. Rows that are divided
+    by their norms are not blamed: the factor of the cosines decides the size of the logits.
 
     References:
         Lin et al., Focal Loss for Dense Object Detection, 2017, section 4.1: prior probability 0.01.
