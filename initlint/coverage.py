@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from initlint.finding import Site
 
 _RECURRENT = re.compile(r"^((?:weight|bias)_(?:ih|hh|hr))_l\d+(_reverse)?$")
+_RECURRENT_CLASSES = frozenset({"LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"})
+_ALLOCATORS = frozenset(f"torch.{name}{like}" for name in ("zeros", "ones", "full") for like in ("", "_like"))
+_LINEAR_STEPS = frozenset({"mul", "div", "add", "sub", "neg"})
 _INDEX = re.compile(r"(?<![^.])\d+(?![^.])")
 _DIRECTION = re.compile(r"weight_v|original1")  # under weight_norm: its scale cancels out
 
@@ -21,7 +24,7 @@ class Gap(NamedTuple):
     missed: tuple[Tensor, ...]
     reached: tuple[Tensor, ...]
     write: Write  # the initialisation that the missed ones lack
-    kind: str  # "recurrent", "index", "later"
+    kind: str  # "recurrent", "index", "later", "closed"
 
 
 def default(tensor: Tensor) -> bool:
@@ -40,7 +43,7 @@ def _chosen(tensor: Tensor) -> Write | None:
 def gaps(model: Evidence) -> Iterator[Gap]:
     """All gaps; a tensor is named once."""
     named: set[str] = set()
-    for gap in (*_recurrent(model), *_indexed(model), *_later(model)):
+    for gap in (*_recurrent(model), *_indexed(model), *_closed(model), *_later(model)):
         missed = tuple(tensor for tensor in gap.missed if tensor.name not in named)
         named.update(tensor.name for tensor in missed)
         if missed:
@@ -59,7 +62,7 @@ def _recurrent(model: Evidence) -> Iterator[Gap]:
 
 
 def _indexed(model: Evidence) -> Iterator[Gap]:
-    """Members of one list. The first or last alone may well be meant to differ."""
+    """Members of one list. The first or last alone may be meant to differ, unless it is recurrent."""
     groups: dict[str, list[Tensor]] = {}
     for tensor in model.parameters:
         for index in _INDEX.finditer(tensor.owner):
@@ -69,8 +72,36 @@ def _indexed(model: Evidence) -> Iterator[Gap]:
         missed = [i for i, tensor in enumerate(group) if default(tensor)]
         inner = set(missed) - {0, len(group) - 1}
         alike = len({(tensor.owner_class, len(tensor.shape)) for tensor in group}) == 1
-        if alike and inner and len(group) - len(missed) > 1:
+        recurrent = group[0].owner_class in _RECURRENT_CLASSES
+        if alike and missed and (recurrent or (inner and len(group) - len(missed) > 1)):
             yield from _gap(group, "index")
+
+
+def _closed(model: Evidence) -> Iterator[Gap]:
+    """Of three and more blocks of one list and one build, a matrix in a single one was set to zero afterwards.
+
+    The last block may well be meant to differ, and so may what a block's own constructor closes.
+    """
+    groups: dict[str, list[Tensor]] = {}
+    for tensor in model.parameters:
+        for index in _INDEX.finditer(tensor.owner):
+            if index.end() < len(tensor.owner) and len(tensor.shape) > 1:
+                groups.setdefault(f"{tensor.name[: index.start()]}*{tensor.name[index.end() :]}", []).append(
+                    tensor
+                )
+    for group in groups.values():
+        single = [tensor for tensor in group[:-1] if not default(tensor)]
+        if len(group) < 3 or len(single) != 1 or len({(t.owner_class, t.shape) for t in group}) > 1:
+            continue
+        for gap in _gap(group, "closed"):
+            own = gap.write.kind == "constant" and gap.write.site.package is None
+            if own and all(gap.write.order > _made(tensor) for tensor in gap.missed):
+                yield gap
+
+
+def _made(tensor: Tensor) -> int:
+    """The last of its writes, among all of the build."""
+    return max((write.order for write in tensor.provenance.writes), default=-1)
 
 
 def _gap(group: list[Tensor], kind: str) -> Iterator[Gap]:
@@ -139,6 +170,69 @@ def _initialising(write: Write, owner: ModuleRecord | None) -> Iterator[Site]:
 def _function(site: Site) -> str:
     """The function a line stands in, comprehensions counted to it."""
     return site.qualified.partition(".<locals>.<")[0]
+
+
+# ---------------------------------------------------------------- placeholders
+
+
+class Placeholder(NamedTuple):
+    """A tensor that still holds the constant it was allocated with, while its twin was given values."""
+
+    left: Tensor
+    twin: Tensor
+    write: Write  # the one that the twin got
+
+
+def placeholders(model: Evidence) -> Iterator[Placeholder]:
+    """Twins are the same tensor of two modules of one class and parent, or two of one module used alike."""
+    apart: dict[tuple[str, str, str], list[Tensor]] = {}
+    beside: dict[tuple[object, ...], list[Tensor]] = {}
+    for tensor in model.tensors:
+        owner = model.modules_by_path.get(tensor.owner)
+        if owner is None or owner.package is not None or tensor.updated:
+            continue
+        parent = tensor.owner.rpartition(".")[0]
+        apart.setdefault((parent, owner.qualified_class, tensor.local_name), []).append(tensor)
+        use = tensor.use
+        if use is not None and any(step.operation not in _LINEAR_STEPS for step in use.wiring.steps):
+            key = (tensor.owner, tensor.shape, use.role, use.operation, use.wiring.steps)
+            beside.setdefault(key, []).append(tensor)
+    named: set[str] = set()
+    for group, together in [(g, False) for g in apart.values()] + [(g, True) for g in beside.values()]:
+        given = [tensor for tensor in group if _given(tensor) is not None]
+        numbered = not together and group[-1].owner.rpartition(".")[2].isdigit()
+        if len(given) == 1 and given[0] is group[-1] and numbered:
+            continue  # the last of a row may well be meant to differ
+        for left in group:
+            for twin in given if _left(left) and left.name not in named else ():
+                write = _given(twin)
+                assert write is not None
+                first, own = twin.provenance.writes[0], left.provenance.writes[0]
+                alike = _named_alike(left, twin) if together else first.site == own.site
+                if alike and first.operation == own.operation and write.order > own.order:
+                    named.add(left.name)
+                    yield Placeholder(left, twin, write)
+                    break
+
+
+def _left(tensor: Tensor) -> bool:
+    writes = tensor.provenance.writes
+    return len(writes) == 1 and writes[0].operation in _ALLOCATORS
+
+
+def _given(tensor: Tensor) -> Write | None:
+    """What a line of the user put over the constant it was allocated with, unless that is a constant too."""
+    writes, chosen = tensor.provenance.writes, _chosen(tensor)
+    placed = len(writes) > 1 and writes[0].operation in _ALLOCATORS
+    if not placed or chosen is None or chosen.kind == "constant" or chosen.site.package is not None:
+        return None
+    return chosen
+
+
+def _named_alike(one: Tensor, other: Tensor) -> bool:
+    """Their names share a word, and a single word of either makes the difference: A_log, A_b_log."""
+    words, others = (set(t.local_name.lower().split("_")) for t in (one, other))
+    return bool(words & others) and len(words - others) < 2 and len(others - words) < 2
 
 
 # ---------------------------------------------------------------- whole modules

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Example, Location, Rule
-from initlint.coverage import gaps, twins, uncalled
+from initlint.coverage import gaps, placeholders, twins, uncalled
 from initlint.story import at, said, way
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from initlint import Evidence, Finding
@@ -106,6 +107,95 @@ def deeper_recurrent_layer_missed() -> nn.Module:
     return model
 
 
+def first_of_several_cells() -> nn.Module:
+    from torch import nn
+
+    cells = nn.ModuleList(nn.LSTMCell(8, 8) for _ in range(3))
+    nn.init.orthogonal_(cells.get_parameter("0.weight_hh"))
+    return cells
+
+
+def coupling_blocks(*closed: int) -> nn.Module:
+    from torch import nn
+
+    flows = nn.ModuleList(
+        nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8, bias=False)) for _ in range(4)
+    )
+    for index in closed:
+        nn.init.zeros_(flows.get_parameter(f"{index}.2.weight"))
+    return flows
+
+
+def first_of_four_blocks_closed() -> nn.Module:
+    return coupling_blocks(0)
+
+
+def all_blocks_closed() -> nn.Module:
+    return coupling_blocks(0, 1, 2, 3)
+
+
+def last_block_closed() -> nn.Module:
+    return coupling_blocks(3)
+
+
+def two_encodings(*written: str) -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Encoding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bands = nn.Parameter(torch.zeros(4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x[..., None] * self.bands).sin().flatten(-2)
+
+    class Field(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.place, self.view, self.color = Encoding(), Encoding(), nn.Linear(64, 3)
+            with torch.no_grad():
+                for name in written:
+                    self.get_parameter(f"{name}.bands").copy_(2.0 ** torch.arange(4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.color(torch.cat([self.place(x), self.view(x)], -1))
+            return y
+
+    return Field()
+
+
+def placeholder_of_one_encoding_left() -> nn.Module:
+    return two_encodings("place")
+
+
+def both_encodings_written() -> nn.Module:
+    return two_encodings("place", "view")
+
+
+def class_token_left_at_zero() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.class_token = nn.Parameter(torch.zeros(8))
+            self.mask_token = nn.Parameter(torch.zeros(8))
+            nn.init.normal_(self.mask_token, std=0.02)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([x + self.mask_token, x + self.class_token])
+
+    return Tokens()
+
+
+def batch() -> torch.Tensor:
+    import torch
+
+    return torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+
+
 def layer_made_after_the_initialiser_ran() -> nn.Module:
     from torch import nn
 
@@ -198,6 +288,9 @@ class PartialInit(Rule):
     a second recurrent layer or direction: the missed members silently keep PyTorch's defaults, and the
     scheme that the code describes is not the one that the model starts from.
 
+    A block of a list that alone was closed, and a table that still holds the constant it was allocated with
+    while its twin got values, may be meant: they are notes.
+
     Widen the test, run the initialiser last, or call it for the other members as well.
     """
 
@@ -212,6 +305,9 @@ class PartialInit(Rule):
         Example(flag_misspelled, finds=("0", "1")),
         Example(prefix_held_by_the_class, finds=("branch.out",)),
         Example(deeper_recurrent_layer_missed, finds=("weight_hh_l1",)),
+        Example(first_of_several_cells, finds=("1.weight_hh", "2.weight_hh")),
+        Example(first_of_four_blocks_closed, finds=("1.2.weight", "2.2.weight", "3.2.weight")),
+        Example(placeholder_of_one_encoding_left, finds=("view.bands",), inputs=batch),
         Example(layer_made_after_the_initialiser_ran, finds=("fc3.weight",)),
         Example(initialiser_never_called, finds=("fc1.weight", "fc2.weight")),
         Example(weight_normalised_after_the_initialiser_ran),
@@ -219,12 +315,17 @@ class PartialInit(Rule):
         Example(special_name_absent),
         Example(last_layer_zeroed),
         Example(scale_by_a_flag_that_no_layer_has),
+        Example(all_blocks_closed),
+        Example(last_block_closed),
+        Example(both_encodings_written, inputs=batch),
+        Example(class_token_left_at_zero, inputs=batch),
     )
 
     _reasons = {
         "recurrent": "a layer or direction of the same recurrent module",
         "index": "a member of the same list",
         "later": "a layer that the same function makes afterwards",
+        "closed": "a layer of another block of the same list",
     }
 
     def check(self, model: Evidence) -> Iterator[Finding]:
@@ -267,11 +368,23 @@ class PartialInit(Rule):
                 f"{self._reasons[gap.kind]}",
                 measured={"initialised": len(gap.reached)},
                 expected={"initialised": len(gap.reached) + len(gap.missed)},
-                severity="note" if all(t.published for t in gap.missed) else None,
+                severity="note" if gap.kind == "closed" or all(t.published for t in gap.missed) else None,
                 help="let the initialiser run over all of them, after the last one is made",
                 site=gap.write.site,
                 related=[tensor.name for tensor in gap.missed[1:]],
                 locations=[*way(gap.write), *_made(gap.missed[0].provenance.construction)],
+            )
+        for left, twin, write in placeholders(model):
+            yield self.finding(
+                left,
+                f"still holds what {left.provenance.writes[0].operation} allocated, while {said(write)} "
+                f"wrote its twin {twin.name}",
+                measured={"initialised": 1},
+                expected={"initialised": 2},
+                help=f"give it values as {twin.name} gets them at {at(write.site)}",
+                severity="note",
+                related=[twin.name],
+                locations=[Location(write.site, f"{twin.name} gets its values"), *way(write)],
             )
         for pair in twins(model):
             yield self.finding(

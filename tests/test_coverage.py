@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import nn
 
 from initlint import Evidence, Finding, Rule, engine
-from initlint.coverage import default, gaps, twins, uncalled
+from initlint.coverage import default, gaps, placeholders, twins, uncalled
 
 
 class Listener(Rule):
@@ -23,9 +24,16 @@ class Listener(Rule):
         return []
 
 
-def evidence(build: Callable[[], nn.Module]) -> Evidence:
-    listener = Listener()
-    report = engine.examine("model", lambda: build, [listener])
+class GraphListener(Listener):
+    """Keeps evidence of a model that was run."""
+
+    name = "graph-listener"
+    needs = frozenset({"provenance", "statistics", "graph"})
+
+
+def evidence(build: Callable[[], nn.Module], *inputs: torch.Tensor) -> Evidence:
+    listener = GraphListener() if inputs else Listener()
+    report = engine.examine("model", lambda: build, [listener], inputs=(lambda: inputs) if inputs else None)
     assert report.error is None, report.error
     return listener.heard
 
@@ -150,3 +158,73 @@ def test_of_two_mirrored_modules_one_was_initialised() -> None:
     (found,) = twins(evidence(lambda: Pair(both=False)))
     assert (found.initialised.path, found.other.path) == ("encoder", "decoder")
     assert list(twins(evidence(lambda: Pair(both=True)))) == []
+
+
+class Scan(nn.Module):
+    """Two decays that go through the same functions, and a gate that does not."""
+
+    def __init__(self, *written: str) -> None:
+        super().__init__()
+        self.A_log, self.A_b_log = nn.Parameter(torch.zeros(8)), nn.Parameter(torch.zeros(8))
+        self.A_gate = nn.Parameter(torch.zeros(8))
+        with torch.no_grad():
+            for name in written:
+                self.get_parameter(name).copy_(torch.arange(1.0, 9).log())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * -self.A_log.exp() + x.flip(0) * -self.A_b_log.exp() + x * self.A_gate
+
+
+@pytest.mark.parametrize(
+    ("written", "left"), [(("A_log",), {"A_b_log"}), (("A_log", "A_b_log"), set()), (("A_gate",), set())]
+)
+def test_a_placeholder_beside_a_twin_that_is_used_alike(written: tuple[str, ...], left: set[str]) -> None:
+    model = evidence(lambda: Scan(*written), torch.ones(2, 8))
+    assert {found.left.name for found in placeholders(model)} == left
+
+
+class Table(nn.Module):
+    """A table that its constructor leaves at zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(3, 8))
+
+
+@pytest.mark.parametrize(("written", "left"), [(0, {"1.table", "2.table"}), (2, set())])
+def test_the_last_of_a_row_of_placeholders_may_differ(written: int, left: set[str]) -> None:
+    def build() -> nn.Module:
+        tables = nn.ModuleList(Table() for _ in range(3))
+        nn.init.normal_(tables[written].get_parameter("table"))
+        return tables
+
+    assert {found.left.name for found in placeholders(evidence(build))} == left
+
+
+def test_a_twin_that_was_set_to_another_constant_tells_of_no_placeholder() -> None:
+    def build() -> nn.Module:
+        tables = nn.ModuleDict({"near": Table(), "far": Table()})
+        nn.init.ones_(tables["near"].get_parameter("table"))
+        return tables
+
+    assert not list(placeholders(evidence(build)))
+
+
+def test_blocks_that_close_themselves_miss_nothing() -> None:
+    class Block(nn.Module):
+        def __init__(self, closed: bool) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+            if closed:
+                nn.init.zeros_(self.layers[1].get_parameter("weight"))
+
+    assert missed(lambda: nn.ModuleList(Block(i == 0) for i in range(4))) == {}
+
+
+def test_one_block_closed_after_all_were_made() -> None:
+    def build() -> nn.Module:
+        blocks = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)) for _ in range(3))
+        nn.init.zeros_(blocks.get_parameter("0.1.weight"))
+        return blocks
+
+    assert missed(build) == {"closed": {"1.1.weight", "2.1.weight"}}
