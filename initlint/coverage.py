@@ -78,7 +78,7 @@ def _indexed(model: Evidence) -> Iterator[Gap]:
 
 
 def _closed(model: Evidence) -> Iterator[Gap]:
-    """Of three and more blocks of one list and one build, a matrix in a single one was set to zero afterwards.
+    """Of three and more blocks of one list, a matrix in a single one was set to a constant afterwards.
 
     The last block may well be meant to differ, and so may what a block's own constructor closes.
     """
