@@ -266,6 +266,11 @@ class RunningStats(Rule):
             expected={"disagreement": 0.0},
             help=f"start {coupling.sums} at {coupling.means} × {coupling.counts}",
             related=[coupling.counts, coupling.means],
+            locations=[
+                Location(last.site, f"{name} written by {last.operation}")
+                for name in (coupling.means, coupling.counts)
+                if (last := model.by_name[name].provenance.last_write) is not None
+            ],
         )
 
 

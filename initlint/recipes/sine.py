@@ -50,7 +50,7 @@ def _deviations(model: Evidence) -> Iterator[Deviation]:
     judged: list[
         tuple[Tensor, float, float, float]
     ] = []  # weight, measured and expected std, what it is off by
-    fine = 0
+    fine: list[Tensor] = []
     for name, weight in sines.items():
         omega, figures, use = _omega(model, weight), weight.statistics, weight.use
         if not hidden or figures is None or use is None or not use.fan_in or not omega or not figures.std:
@@ -61,7 +61,7 @@ def _deviations(model: Evidence) -> Iterator[Deviation]:
         off = RATIO if inside else FIRST_RATIO
         usable = not inside and FREQUENCIES[0] <= ratio * abs(omega) <= FREQUENCIES[1]
         if 1 / off <= ratio <= off or usable:
-            fine += 1
+            fine.append(weight)
         else:
             judged.append((weight, figures.std, expected, ratio))
     growth = math.prod(ratio for weight, _, _, ratio in judged if weight.name in hidden)
@@ -76,15 +76,24 @@ def _deviations(model: Evidence) -> Iterator[Deviation]:
             measured={"std": std},
             expected={"std": expected},
             harms=bool(fine) or not 1 / RUIN <= growth <= RUIN,
-            locations=_story(model, weight),
+            locations=_story(model, weight, fine),
         )
 
 
-def _story(model: Evidence, weight: Tensor) -> tuple[Location, ...]:
-    """How the value came about: the calls that led to the write, and where the layer was made."""
+def _story(model: Evidence, weight: Tensor, fine: list[Tensor]) -> tuple[Location, ...]:
+    """How the value came about: the calls that led to the write, and where the layer was made.
+
+    Of a layer that nothing initialised, also the line that initialised another as it should.
+    """
     last = weight.provenance.last_write
     callers = last.callers[1:4] if last is not None else ()
     places = [Location(site, "called from here") for site in callers]
+    written = (
+        (other, write) for other in fine if (write := other.provenance.last_write) and not write.default
+    )
+    other, write = next(written, (None, None))
+    if last is not None and last.default and other is not None and write is not None:
+        places.append(Location(write.site, f"{other.name} gets its values here"))
     path = weight.owner
     while path:
         module = model.modules_by_path.get(path)
