@@ -8,6 +8,7 @@ no fault of the initialisation, so whatever survives the steps is tried once mor
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -23,6 +24,8 @@ STEPS = 3  # a zero head, behind it zero gates, behind them zero layers: the thi
 MOST_STEPS = 5  # taken while something is still opening
 
 
+SLOW = 4.0  # seconds of a probe from which on its own precision has to do: in float64 it takes twice as long
+
 WEIGHT_AND_BIAS = (("weight", "bias"), ("kernel", "bias"), ("W", "b"), ("w", "b"))  # spellings in names
 
 
@@ -35,6 +38,10 @@ class Limits:
 
 
 LIMITS = {torch.float64: Limits(1e-10, 1e-5), torch.float32: Limits(1e-7, 1e-3)}  # rounding is far below
+
+
+class OutOfTimeError(Exception):
+    """The deadline passed before every suspicion was settled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,30 +107,43 @@ def _equal_axis(figures: Statistics, use: Use) -> int | None:
 
 
 def confirm(
-    model: nn.Module, inputs: Inputs, suspects: Iterable[Suspect], *, loss: Loss | None = None, seed: int = 0
+    model: nn.Module,
+    inputs: Inputs,
+    suspects: Iterable[Suspect],
+    *,
+    loss: Loss | None = None,
+    seed: int = 0,
+    probed: float = 0.0,
+    budget: float = float("inf"),
 ) -> dict[str, Confirmation]:
     """What a few SGD steps make of each suspicion, by name; the steps are undone afterwards.
 
     In float64 where the model allows it, dropout off, norms in training mode; every step sees fresh inputs
     and, without `loss`, fresh random targets. Tensors that no gradient reaches are left out, and so are all
-    when the model does not run.
+    when the model does not run. A model whose probe took long (`probed`, in seconds) keeps its precision.
+
+    Raises OutOfTimeError when `budget` seconds did not suffice.
     """
     wanted = tuple(suspects)
     if not wanted:
         return {}
     modes = dict.fromkeys((True, model.training, False))
-    for training, dtype, vary in product(modes, precisions(model), (True, False)):
+    deadline = time.monotonic() + budget
+    kinds = precisions(model) if probed < SLOW else (None,)
+    for training, dtype, vary in product(modes, kinds, (True, False)):
         try:
             with undone(
                 model, inputs, loss=loss, training=training, dtype=dtype, vary=vary, seed=seed
             ) as trial:
-                return _settle(trial, wanted, dtype or torch.float32)
+                return _settle(trial, wanted, dtype or torch.float32, deadline)
         except TrialError:
             continue  # another precision, mode or batch may do
     return {}
 
 
-def _settle(trial: Trial, wanted: tuple[Suspect, ...], dtype: torch.dtype) -> dict[str, Confirmation]:
+def _settle(
+    trial: Trial, wanted: tuple[Suspect, ...], dtype: torch.dtype, deadline: float
+) -> dict[str, Confirmation]:
     limits = LIMITS[dtype]
     tensors = {n: p for n, p in trial.model.named_parameters() if p.requires_grad and p.numel()}
     watches = [_watch(tensors, s) for s in wanted if tensors.keys() >= {s.name, *s.peers}]
@@ -131,7 +151,7 @@ def _settle(trial: Trial, wanted: tuple[Suspect, ...], dtype: torch.dtype) -> di
     doubtful: list[Watch] = watches
     state: object = None
     for steps in range(1, MOST_STEPS + 1):
-        batch = trial.batch()
+        batch = _batch(trial, deadline)
         for watch in watches:
             _observe(watch, tensors, batch, limits)
         trial.step(batch)
@@ -140,7 +160,7 @@ def _settle(trial: Trial, wanted: tuple[Suspect, ...], dtype: torch.dtype) -> di
         previous, state = state, (opened, [w.suspect for w in doubtful])
         if not doubtful or (steps >= STEPS and state == previous):
             break
-    guilty = _guilty(trial, doubtful, constant, limits) if doubtful else ()
+    guilty = _guilty(trial, doubtful, constant, limits, deadline) if doubtful else ()
     return {
         watch.suspect.name: Confirmation(
             steps=steps,
@@ -152,6 +172,12 @@ def _settle(trial: Trial, wanted: tuple[Suspect, ...], dtype: torch.dtype) -> di
         for watch in watches
         if watch.reached
     }
+
+
+def _batch(trial: Trial, deadline: float) -> Batch:
+    if time.monotonic() > deadline:
+        raise OutOfTimeError
+    return trial.batch()
 
 
 def _watch(tensors: Mapping[str, torch.Tensor], suspect: Suspect) -> Watch:
@@ -265,6 +291,7 @@ def _guilty(
     doubtful: list[Watch],
     constant: Iterable[torch.Tensor],
     limits: Limits,
+    deadline: float,
 ) -> list[Watch]:
     """The suspects that learn as soon as values are random: constants and suspects first, then everything."""
     tensors = dict(trial.model.named_parameters())
@@ -275,7 +302,7 @@ def _guilty(
     ):
         _redraw(redrawn, trial.generator)
         try:
-            batch = trial.batch()
+            batch = _batch(trial, deadline)
         except TrialError:
             continue  # random values do not suit this model: no evidence either way
         for watch in doubtful:

@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 from initlint import inputs as probe_inputs
 from initlint.behind import explained
 from initlint.causes import settle
-from initlint.confirm import confirm, suspects
+from initlint.confirm import OutOfTimeError, confirm, suspects
 from initlint.construct import Construction, construct, rebuild
 from initlint.errors import TargetError
 from initlint.evidence import Confirmation, Evidence, Rebuild, Signal, Statistics, Tensor
@@ -35,6 +35,7 @@ from initlint.usage import Usage, usage
 
 Loss = Callable[..., torch.Tensor]
 
+MOST_CONFIRMING = 60.0  # seconds of training steps that settle suspicions
 MOST_SECONDS = 20.0  # of a first probe for which a second look at remedies is worth its time
 
 
@@ -76,6 +77,7 @@ class Gathered:
     statistics: Mapping[str, Statistics | str] = field(default_factory=dict)
     inputs: Inputs | None = None
     probe: Probe | None = None
+    probed: float = 0.0  # seconds that it took
     trace: Trace = field(default_factory=lambda: Trace(None, "none", "no rule needs the graph"))
     usage: Usage | None = None
     confirmations: Mapping[str, Confirmation] = field(default_factory=dict)
@@ -253,6 +255,7 @@ def _inputs(
 
 def _run_probe(gathered: Gathered, loss: Loss | None, settings: Settings) -> None:
     assert gathered.inputs is not None
+    start = time.perf_counter()
     gathered.probe = probe(
         gathered.construction.model,
         gathered.inputs,
@@ -261,6 +264,7 @@ def _run_probe(gathered: Gathered, loss: Loss | None, settings: Settings) -> Non
         loss=loss,
         seed=settings.seed,
     )
+    gathered.probed = time.perf_counter() - start
     if gathered.probe.error is not None:
         gathered.error = gathered.probe.error
         gathered.missing["probe"] = f"the probe failed: {gathered.probe.error.message}"
@@ -273,9 +277,22 @@ def _run_confirmation(gathered: Gathered, loss: Loss | None, settings: Settings)
     figures = {n: s for n, s in gathered.statistics.items() if isinstance(s, Statistics)}
     uses = gathered.usage.uses if gathered.usage else {}
     doubtful = suspects(figures, gathered.probe.gradients, uses)
-    if doubtful:
+    if not doubtful:
+        return
+    try:
         gathered.confirmations = confirm(
-            gathered.construction.model, gathered.inputs, doubtful, loss=loss, seed=settings.seed
+            gathered.construction.model,
+            gathered.inputs,
+            doubtful,
+            loss=loss,
+            seed=settings.seed,
+            probed=gathered.probed,
+            budget=MOST_CONFIRMING,
+        )
+    except OutOfTimeError:
+        gathered.missing["confirmation"] = (
+            f"whether {len(doubtful)} tensors without gradient or with equal units learn was left open: "
+            f"{MOST_CONFIRMING:g} s of training steps did not suffice"
         )
 
 

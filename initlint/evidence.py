@@ -501,13 +501,15 @@ class Tensor:
 
         Where the recorder could not see (NumPy, a pointer), a distribution that fits them tells.
         """
+        computed = 0  # values that were written since, one part after the other
         for write in reversed(self.provenance.writes):
             if write.pretrained:
                 return False
             if write.kind == "random":
                 return True
-            computed = write.kind == "constant" or (write.kind == "transform" and not write.own)
-            if computed and write.replaces and write.elements >= self.elements:
+            if write.kind == "constant" or (write.kind == "transform" and not write.own):
+                computed += write.elements if write.replaces else 0
+            if computed >= self.elements:
                 return False
         if any(origin.kind == "random" for origin in self.provenance.origins):
             return True

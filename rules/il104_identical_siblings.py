@@ -91,6 +91,17 @@ def same_table_in_every_layer() -> nn.Module:
     return nn.Sequential(Scan(), Scan())
 
 
+def grids_written_value_by_value() -> nn.Module:
+    from torch import nn
+
+    layers = [nn.Linear(3, 4) for _ in range(2)]
+    for layer in layers:
+        for i in range(4):
+            for j in range(3):
+                layer.weight.data[i, j] = i - j / 2
+    return nn.Sequential(nn.Linear(8, 3), layers[0], nn.Linear(4, 3), layers[1])
+
+
 class IdenticalSiblings(Rule):
     """Random values that are the same, bit for bit, in several parameters or in several slices of one.
 
@@ -117,6 +128,7 @@ class IdenticalSiblings(Rule):
         Example(drawn_again_after_cloning),
         Example(frozen_target_network),
         Example(same_table_in_every_layer),
+        Example(grids_written_value_by_value),
     )
 
     def check(self, model: Evidence) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from initlint.confirm import Suspect, confirm, suspects
+from initlint.confirm import OutOfTimeError, Suspect, confirm, suspects
 from initlint.evidence import Confirmation, Gradient, Scale, Statistics, Use
 from initlint.inputs import Inputs
 
@@ -627,3 +627,25 @@ def test_suspects(
 def test_a_tensor_that_no_gradient_reached_is_no_suspect() -> None:
     use = Use("matrix", "aten.mm", "", outputs=(0,))
     assert suspects({"w": figures(3, 0)}, {"w": Gradient(None)}, {"w": use}) == ()
+
+
+# ---------------------------------------------------------------- slow models
+
+
+def test_without_time_nothing_is_settled_and_the_model_is_as_before() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    fill(model[0])
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(OutOfTimeError):
+        confirm(model, floats(16, 4), [Suspect("0.weight", 0)], budget=-1.0)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_slow_model_keeps_its_precision() -> None:
+    seen: list[torch.dtype] = []
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    fill(model[0])
+    model.register_forward_pre_hook(lambda module, args: seen.append(args[0].dtype))
+    found = confirm(model, floats(16, 4), [Suspect("0.weight", 0)], probed=100.0)
+    assert set(seen) == {torch.float32}
+    assert condemned(found["0.weight"])

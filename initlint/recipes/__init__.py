@@ -16,7 +16,7 @@ from initlint.recipes.statespace import MAMBA
 __all__ = ["ADAPTERS", "RECIPES", "Deviation", "Recipe"]
 
 #: Those of what is added to a frozen model.
-ADAPTERS: tuple[Recipe, ...] = (LORA, ADAPTER, IA3)
+ADAPTERS: tuple[Recipe, ...] = (LORA, ADAPTER, IA3, ZERO_CONVOLUTION)
 
 #: All recipes. Of several that speak of one tensor the first counts.
 RECIPES: tuple[Recipe, ...] = (
