@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import inspect
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from initlint.arguments import Call, Maker
+from initlint.arguments import LENGTH, WIDTH, Call, Maker
 from initlint.attempt import Failure, Success, attempt
 from initlint.guess import first_guess
 from initlint.refinement import Refinement
@@ -81,7 +81,19 @@ def infer(
             proposal = _shaped(proposal, shape) if shape else proposal
             if proposal not in tried:
                 heapq.heappush(queue, (-outcome.calls, depth + rank, next(order), outcome.calls, proposal))
+        if not queue and not shape:  # what failed was no operator that says what it wants
+            for proposal in _of_other_ranks(first):
+                heapq.heappush(queue, (0, MOST_PROPOSALS, next(order), -1, proposal))
     return Fruitless(len(tried), *furthest[1:])
+
+
+def _of_other_ranks(call: Call) -> Iterator[Call]:
+    """With more features of one argument, or with its features in sequences or images."""
+    for path, spec in call.leaves():
+        if spec.kind == "float" and len(spec.shape) == 2:
+            batch, width = spec.shape
+            for shape in ((batch, max(width, WIDTH)), (batch, LENGTH, width), (batch, width, LENGTH, LENGTH)):
+                yield call.put(path, replace(spec, shape=shape))
 
 
 def _shaped(call: Call, shape: tuple[int, ...]) -> Call:

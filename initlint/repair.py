@@ -83,7 +83,7 @@ class Repair:
 
     def _between(self, path: Path, spec: TensorSpec, want: Want, identical: bool) -> Iterator[TensorSpec]:
         """An image larger than one that gave too few elements, and smaller than one that gave too many."""
-        if want.size is not None:
+        if want.size is not None and -want.tensor.dim() <= want.size[0] < want.tensor.dim():
             found, wanted = want.tensor.shape[want.size[0]], want.size[1]
         elif want.flat is not None:
             found, wanted = want.flat

@@ -456,3 +456,22 @@ def test_a_hint_that_does_not_run_is_told_of() -> None:
 )
 def test_a_shape_is_kept(build: Callable[[], nn.Module], shape: str, text: str) -> None:
     assert from_shape(shape, build()).text == text
+
+
+def asserted_rank() -> nn.Module:
+    class Sequence(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Any:
+            assert x.dim() == 3
+            return self.body(x)
+
+    return Sequence()
+
+
+def test_a_rank_that_no_operator_asks_for() -> None:
+    found = find(asserted_rank())
+    assert isinstance(found, Inputs), found
+    assert found.text == "float32[2, 16, 8], inferred"
