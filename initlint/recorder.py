@@ -205,6 +205,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for tensor in _tensors((args, tuple(kwargs.values())))
             if (storage := self.storage(tensor)) is not None
         )
+        before = _multiplied(operator, args)
         result = operator.overload(*args, **kwargs)
         if effect == "read":
             self.reads.extend(inputs)
@@ -213,7 +214,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if effect == "write":
                 targets = [args[w] if isinstance(w, int) else kwargs.get(w) for w in operator.written]
             scalars = tuple(a for a in args if not isinstance(a, (torch.Tensor, list, tuple)))
-            facts = _facts(operator, args, result)
+            facts = _facts(operator, args, result, before)
             read = {id(storage) for storage, _ in inputs}
             for tensor in _tensors(targets):
                 storage = self.storage(tensor)
@@ -426,7 +427,21 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 _SCALARS = frozenset({int, float, str, bool})
 
 
-def _facts(operator: Operator, args: tuple[Any, ...], result: Any) -> dict[str, Any] | None:
+def _multiplied(operator: Operator, args: tuple[Any, ...]) -> torch.Tensor | None:
+    """The exact product of a half precision tensor and a number that is about to be taken, else None."""
+    if operator.name not in ("mul", "mul_", "div", "div_") or type(args[1]) not in (int, float):
+        return None
+    tensor = args[0]
+    if not isinstance(tensor, torch.Tensor) or tensor.dtype != torch.float16 or tensor.is_meta or not args[1]:
+        return None
+    factor = 1 / args[1] if operator.name.startswith("div") else args[1]
+    product: torch.Tensor = tensor.detach().double() * factor
+    return product
+
+
+def _facts(
+    operator: Operator, args: tuple[Any, ...], result: Any, exact: torch.Tensor | None
+) -> dict[str, Any] | None:
     """What the values themselves say of a conversion or a product with a number; None for the rest."""
     match operator.name:
         case "copy_":
@@ -434,7 +449,7 @@ def _facts(operator: Operator, args: tuple[Any, ...], result: Any) -> dict[str, 
         case "_to_copy":
             return _flushed(args[0], result)
         case "mul" | "mul_" | "div" | "div_" if type(args[1]) in (int, float):
-            return {"other": args[1]}
+            return {"other": args[1]} | ((exact is not None and _flushed(exact, result)) or {})
     return None
 
 

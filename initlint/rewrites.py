@@ -114,7 +114,7 @@ def overwritings(model: Evidence) -> Iterator[Overwriting]:
                 and _lost(special, later, tensor, lines, model)
             ):
                 doubtful = special.kind == later.kind == "random" and not _loads(special)
-                unsure = doubtful and special.operation not in _HANDED
+                unsure = doubtful and not _handed(special, tensor)
                 if unsure and _within(special, later):
                     continue
                 yield Overwriting(tensor, special, later, lines.names[_line(later.site)], not unsure)
@@ -131,6 +131,13 @@ def _given(tensor: Tensor, model: Evidence) -> tuple[Write, ...]:
     first = writes[0]
     handed = not first.default and first.operation.startswith(("torch.", "Tensor.clone"))
     return (first,) if handed and first.kind != "constant" else ()
+
+
+def _handed(write: Write, tensor: Tensor) -> bool:
+    """The values came from elsewhere; so did the first ones of a lookup table that it did not draw itself."""
+    first = not tensor.provenance.writes[:1] or tensor.provenance.writes[0] is write
+    table = tensor.owner_class in ("Embedding", "EmbeddingBag") and first and not write.default
+    return write.operation in _HANDED or (table and write.operation.startswith("torch."))
 
 
 def _remade(special: Write, later: Write, tensor: Tensor) -> bool:
@@ -173,6 +180,8 @@ def _lost(special: Write, later: Write, tensor: Tensor, lines: Reach, model: Evi
         return False
     if special.operation.endswith(".reset_parameters"):
         return False  # torch's own draw, asked for once more
+    if special.kind == later.kind == "random" and _handed(special, tensor):
+        return True
     scaled = tensor.use is None or not tensor.use.normalised_after
     return _differ(special, later, vector=len(tensor.shape) < 2, scaled=scaled)
 
@@ -194,8 +203,6 @@ def _differ(first: Write, second: Write, *, vector: bool, scaled: bool) -> bool:
         case "constant", "random":
             before = constant(first)
             return before != second.arguments.get("mean") if before else not vector
-        case "random", "random" if first.operation in _HANDED:
-            return True
         case "random", "constant":
             width = spread(first)
             return width is None or width > NARROW

@@ -159,8 +159,12 @@ def _lost(build: Build, by_name: Mapping[str, int], provenance: Mapping[str, Pro
     """Two places that once held the same Parameter and hold two of the same shape now."""
     places = _places(build) if build.recorder.ties else {}
     for tying in build.recorder.ties:
+        stays = any(id(record.reference()) in places for record, _ in (tying.first, tying.second))
         names = [
-            next((n for p in _paths(record, places) if (n := f"{p}.{name}".lstrip(".")) in by_name), None)
+            next(
+                (n for p in _paths(record, places, stays) if (n := f"{p}.{name}".lstrip(".")) in by_name),
+                None,
+            )
             for record, name in (tying.first, tying.second)
         ]
         first, second = names
@@ -181,16 +185,20 @@ def _replaced(build: Build, place: tuple[Module, str], name: str) -> Site | None
     return None if place[0].reference() is now else build.line(now)[1]
 
 
-def _paths(record: Module, places: Mapping[int, list[str]]) -> Iterator[str]:
-    """Where a module is in the model; if another took its place, where it was."""
+def _paths(record: Module, places: Mapping[int, list[str]], deep: bool) -> Iterator[str]:
+    """Where a module is in the model; if another took its place, where it was.
+
+    If `deep`, also inside of a module that another took the place of.
+    """
     module = record.reference()
     if module is not None and id(module) in places:
         yield from places[id(module)]
         return
     for parent, name in record.parents:
         holder = parent.reference()
-        if holder is not None:
-            yield from (f"{path}.{name}".lstrip(".") for path in places.get(id(holder), ()))
+        stands = holder is not None and id(holder) in places
+        if (stands or deep) and parent is not record:
+            yield from (f"{path}.{name}".lstrip(".") for path in _paths(parent, places, deep))
 
 
 def _declared(build: Build, by_name: Mapping[str, int]) -> Iterator[Tie]:

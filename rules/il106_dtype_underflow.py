@@ -41,6 +41,26 @@ def scaled_down() -> nn.Module:
     return model
 
 
+def scaled_after_the_conversion() -> nn.Module:
+    import torch
+    from torch import nn
+
+    model = nn.Linear(8, 8).half()
+    with torch.no_grad():
+        model.weight.mul_(1e-7)
+    return model
+
+
+def halved_in_half_precision() -> nn.Module:
+    import torch
+    from torch import nn
+
+    model = nn.Linear(8, 8).half()
+    with torch.no_grad():
+        model.weight.mul_(0.5)
+    return model
+
+
 def zeros_in_half_precision() -> nn.Module:
     from torch import nn
 
@@ -90,6 +110,8 @@ class DtypeUnderflow(Rule):
         Example(drawn_in_half_precision, finds=("weight",)),
         Example(converted_afterwards, finds=("smallest",)),
         Example(scaled_down, finds=("scale",)),
+        Example(scaled_after_the_conversion, finds=("weight",)),
+        Example(halved_in_half_precision),
         Example(zeros_in_half_precision),
         Example(small_in_bfloat16),
         Example(scaled_zeros),
@@ -124,7 +146,7 @@ def _story(tensor: Tensor) -> list[Location]:
     chosen = [w for w in (*origin.writes, *origin.origins) if not w.default]
     story = [Location(write.site, f"{write.operation} here") for write in chosen]
     if origin.flush is not None:
-        story.append(Location(origin.flush.site, f"converted by {origin.flush.operation}"))
+        story.append(Location(origin.flush.site, f"became zero in {origin.flush.operation}"))
     return list(dict.fromkeys(story))
 
 

@@ -46,6 +46,36 @@ def loaded_then_drawn_again() -> nn.Module:
     return model
 
 
+def word_vectors_drawn_again() -> nn.Module:
+    import torch
+    from torch import nn
+
+    def vectors() -> torch.Tensor:
+        return torch.randn(16, 8) * 0.4
+
+    table = nn.Embedding(16, 8, _weight=vectors())
+    model = nn.ModuleDict({"words": table, "inner": nn.Linear(8, 8), "outer": nn.Linear(8, 2)})
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)
+    return model
+
+
+def word_vectors_left_alone() -> nn.Module:
+    import torch
+    from torch import nn
+
+    def vectors() -> torch.Tensor:
+        return torch.randn(16, 8) * 0.4
+
+    table = nn.Embedding(16, 8, _weight=vectors())
+    model = nn.ModuleDict({"words": table, "inner": nn.Linear(8, 8), "outer": nn.Linear(8, 2)})
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+    return model
+
+
 def default_draws_replaced() -> nn.Module:
     from torch import nn
 
@@ -104,6 +134,8 @@ class OverwrittenInit(Rule):
     examples = (
         Example(zero_head_overwritten, finds=("0.outer.weight", "1.outer.weight")),
         Example(loaded_then_drawn_again, finds=("body.0.weight",)),
+        Example(word_vectors_drawn_again, finds=("words.weight",)),
+        Example(word_vectors_left_alone),
         Example(default_draws_replaced),
         Example(special_after_blanket),
         Example(new_head_on_a_loaded_body),

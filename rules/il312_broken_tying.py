@@ -51,6 +51,42 @@ def tied_by_a_copy() -> nn.Module:
     return model
 
 
+def untied_by_a_copy_of_the_trunk() -> nn.Module:
+    import copy
+
+    from torch import nn
+
+    model = nn.Module()
+    model.trunk = nn.Sequential(nn.Embedding(16, 8), nn.LayerNorm(8))
+    model.head = nn.Linear(8, 16, bias=False)
+    model.head.weight = model.trunk.get_parameter("0.weight")
+    model.trunk = copy.deepcopy(model.trunk)
+    return model
+
+
+def copied_as_a_whole() -> nn.Module:
+    import copy
+
+    from torch import nn
+
+    model = nn.Module()
+    model.trunk = nn.Sequential(nn.Embedding(16, 8), nn.LayerNorm(8))
+    model.head = nn.Linear(8, 16, bias=False)
+    model.head.weight = model.trunk.get_parameter("0.weight")
+    return copy.deepcopy(model)
+
+
+def trunk_of_another_size() -> nn.Module:
+    from torch import nn
+
+    model = nn.Module()
+    model.trunk = nn.Sequential(nn.Embedding(16, 8), nn.LayerNorm(8))
+    model.head = nn.Linear(8, 16, bias=False)
+    model.head.weight = model.trunk.get_parameter("0.weight")
+    model.trunk = nn.Sequential(nn.Embedding(12, 8), nn.LayerNorm(8))
+    return model
+
+
 def tied() -> nn.Module:
     from torch import nn
 
@@ -105,7 +141,10 @@ class BrokenTying(Rule):
         Example(lost_when_materialised, finds=("embed.weight", "head.weight")),
         Example(tied_by_memory, finds=("embed.weight", "head.weight")),
         Example(tied_by_a_copy, finds=("embed.weight", "head.weight")),
+        Example(untied_by_a_copy_of_the_trunk, finds=("head.weight", "trunk.0.weight")),
         Example(tied),
+        Example(copied_as_a_whole),
+        Example(trunk_of_another_size),
         Example(never_tied),
         Example(head_of_another_size),
     )
