@@ -242,11 +242,12 @@ def _inputs(
     if meta is not None:
         raise TargetError("probe", "RuntimeError", f"{meta} is on the meta device and has no values")
     model = gathered.construction.model
+    seed = settings.seed + 1  # under the seed of the build they would repeat the values of the first weights
     if inputs is not None:
         return probe_inputs.given(inputs())
     if settings.input_shape is not None:
-        return probe_inputs.from_shape(settings.input_shape, model, seed=settings.seed)
-    found = probe_inputs.find(model, module=module(), seed=settings.seed)
+        return probe_inputs.from_shape(settings.input_shape, model, seed=seed)
+    found = probe_inputs.find(model, module=module(), seed=seed)
     if isinstance(found, NotFound):
         gathered.missing["probe"] = f"no probe: {found.reason}"
         return None

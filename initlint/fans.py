@@ -15,7 +15,7 @@ from math import isclose, prod, sqrt
 from typing import TYPE_CHECKING, Literal
 
 from initlint import theory
-from initlint.source import literals
+from initlint.texts import literals
 
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, Tensor, Use, Write

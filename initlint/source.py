@@ -45,22 +45,6 @@ def syntax(code: CodeType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
     return next((n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))), None)
 
 
-def text(path: str) -> str:
-    """A source file; empty if it cannot be read."""
-    return "".join(linecache.getlines(path))
-
-
-@functools.lru_cache(maxsize=256)
-def literals(path: str) -> frozenset[float]:
-    """The numbers that stand as such in a source file; none if it cannot be read."""
-    try:
-        tree = ast.parse(text(path))
-    except SyntaxError:
-        return frozenset()
-    constants = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
-    return frozenset(float(value) for value in constants if isinstance(value, (int, float)))
-
-
 def _last_line(code: CodeType) -> int:
     """The line on which a function's last instruction ends, functions inside it included."""
     ends = [end or 0 for _, end, _, _ in code.co_positions()]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from initlint import engine, registry
 from initlint.inference import Found, infer
 from initlint.inputs import Inputs, NotFound, find, from_shape
 
@@ -475,3 +476,27 @@ def test_a_rank_that_no_operator_asks_for() -> None:
     found = find(asserted_rank())
     assert isinstance(found, Inputs), found
     assert found.text == "float32[2, 16, 8], inferred"
+
+
+class Product(nn.Module):
+    """A first weight that is the first thing drawn; the class keeps what went in."""
+
+    seen: ClassVar[list[tuple[Tensor, Tensor]]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(64, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append((x.detach().flatten(), self.weight.detach().flatten()))
+        return x @ self.weight
+
+
+def test_inputs_do_not_repeat_the_values_of_the_first_weight() -> None:
+    settings = engine.Settings(input_shape="16,64")
+    rules = [registry.load().find("vanishing-signal")()]
+    report = engine.examine("model", lambda: Product, rules, settings=settings)
+    assert report.error is None
+    pairs = [pair for pair in Product.seen if pair[0].device.type == "cpu" and pair[0].any()]
+    assert pairs
+    assert all(torch.corrcoef(torch.stack(pair))[0, 1].abs() < 0.2 for pair in pairs)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from initlint.recipes.recipe import Deviation, Recipe, outputs, shift_of, writes
-from initlint.source import text
+from initlint.texts import text
 
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, Tensor
