@@ -63,12 +63,7 @@ def _recurrent(model: Evidence) -> Iterator[Gap]:
 
 def _indexed(model: Evidence) -> Iterator[Gap]:
     """Members of one list. The first or last alone may be meant to differ, unless it is recurrent."""
-    groups: dict[str, list[Tensor]] = {}
-    for tensor in model.parameters:
-        for index in _INDEX.finditer(tensor.owner):
-            pattern = f"{tensor.name[: index.start()]}*{tensor.name[index.end() :]}"
-            groups.setdefault(pattern, []).append(tensor)
-    for group in groups.values():
+    for _, group in _rows(model):
         missed = [i for i, tensor in enumerate(group) if default(tensor)]
         inner = set(missed) - {0, len(group) - 1}
         alike = len({(tensor.owner_class, len(tensor.shape)) for tensor in group}) == 1
@@ -82,14 +77,8 @@ def _closed(model: Evidence) -> Iterator[Gap]:
 
     The last block may well be meant to differ, and so may what a block's own constructor closes.
     """
-    groups: dict[str, list[Tensor]] = {}
-    for tensor in model.parameters:
-        for index in _INDEX.finditer(tensor.owner):
-            if index.end() < len(tensor.owner) and len(tensor.shape) > 1:
-                groups.setdefault(f"{tensor.name[: index.start()]}*{tensor.name[index.end() :]}", []).append(
-                    tensor
-                )
-    for group in groups.values():
+    for in_blocks, row in _rows(model):
+        group = [tensor for tensor in row if len(tensor.shape) > 1] if in_blocks else []
         single = [tensor for tensor in group[:-1] if not default(tensor)]
         if len(group) < 3 or len(single) != 1 or len({(t.owner_class, t.shape) for t in group}) > 1:
             continue
@@ -97,6 +86,16 @@ def _closed(model: Evidence) -> Iterator[Gap]:
             own = gap.write.kind == "constant" and gap.write.site.package is None
             if own and all(gap.write.order > _made(tensor) for tensor in gap.missed):
                 yield gap
+
+
+def _rows(model: Evidence) -> Iterator[tuple[bool, list[Tensor]]]:
+    """Parameters whose names differ in one index, and whether that counts blocks rather than layers."""
+    groups: dict[tuple[bool, str], list[Tensor]] = {}
+    for tensor in model.parameters:
+        for index in _INDEX.finditer(tensor.owner):
+            pattern = f"{tensor.name[: index.start()]}*{tensor.name[index.end() :]}"
+            groups.setdefault((index.end() < len(tensor.owner), pattern), []).append(tensor)
+    yield from ((in_blocks, group) for (in_blocks, _), group in groups.items())
 
 
 def _made(tensor: Tensor) -> int:

@@ -17,14 +17,13 @@ from initlint.recorder import Event, Module, Storage
 from initlint.sites import role
 from initlint.source import LISTING, Fate, fate
 
-#: Operations that leave their operand as it was, unlike the one whose name ends in an underscore.
 _DETAILS: dict[Fate, str] = {
     "dropped": "the result was put nowhere in it",
     "rebound": "the loop's variable was given another tensor, the parameter was not",
     "entry": "it replaced an entry of a dict of the model's tensors, which was not loaded",
 }
+#: Operations that leave their operand as it was, unlike the one whose name ends in an underscore.
 _RESULTS = frozenset({"mul", "div", "add", "sub", "neg", "fill", "zero", "clamp", "normal", "uniform"})
-
 _SAME = frozenset({"clone", "_to_copy", "lift_fresh"})  # leave the values as they are
 
 

@@ -14,7 +14,7 @@ from math import inf, log, sqrt
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
-from initlint.propagation import writers
+from initlint.propagation import WEIGHTS, writers
 
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, Logits, Signal, Tensor
@@ -27,7 +27,6 @@ DROWNED = 20.0  # residual branch over stream: first blocks behind embeddings of
 FLAT = 4.0  # pre-activation beyond which a sigmoid has less than a tenth of its slope
 DISPROPORTION = 1000.0  # gradient over value, against the median weight: stems of healthy models reach 900
 
-WEIGHTS = frozenset({"matrix", "kernel", "recurrent", "lookup"})
 RECTIFIERS = ("aten.relu", "aten.leaky_relu")  # multiples of an input give multiples of the output
 
 Kind = Literal["saturation", "logits", "growth", "decay", "drowning", "gradient"]

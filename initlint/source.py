@@ -146,27 +146,27 @@ def _leaves(tree: ast.AST, mapping: ast.expr) -> bool:
     ]
     if not made or not all(map(_lists, made)):
         return False
-    looked_into = {
-        id(node.value) for node in ast.walk(tree) if isinstance(node, (ast.Subscript, ast.Attribute))
-    }
-    looked_into |= {
-        id(node.iter) for node in ast.walk(tree) if isinstance(node, (ast.For, ast.comprehension))
-    }
-    looked_into |= {
-        id(part) for node in ast.walk(tree) if isinstance(node, ast.Compare) for part in node.comparators
-    }
-    looked_into |= {
-        id(part)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        if getattr(node.func, "attr", getattr(node.func, "id", "")) in ("load_state_dict", "list", "len")
-        for part in node.args
-    }
+    looked_into = {id(part) for part in _looked_into(tree)}
     return all(
         id(node) in looked_into
         for node in ast.walk(tree)
         if isinstance(node, ast.Name) and node.id == mapping.id and isinstance(node.ctx, ast.Load)
     )
+
+
+def _looked_into(tree: ast.AST) -> Iterator[ast.expr]:
+    """What code reads elements or attributes of, runs over, compares with, measures or loads."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Subscript(value=part) | ast.Attribute(value=part):
+                yield part
+            case ast.For(iter=part) | ast.comprehension(iter=part):
+                yield part
+            case ast.Compare(comparators=parts):
+                yield from parts
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=parts):
+                if name in ("load_state_dict", "list", "len"):
+                    yield from parts
 
 
 def _lists(value: ast.expr) -> bool:

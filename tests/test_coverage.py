@@ -6,36 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from listening import evidence
 from torch import nn
 
-from initlint import Evidence, Finding, Rule, engine
 from initlint.coverage import default, gaps, placeholders, twins, uncalled
-
-
-class Listener(Rule):
-    """Keeps the evidence."""
-
-    code, name, severity = "X003", "listener", "note"
-    needs = frozenset({"provenance", "statistics"})
-    examples = ()
-
-    def check(self, model: Evidence) -> list[Finding]:
-        self.heard = model
-        return []
-
-
-class GraphListener(Listener):
-    """Keeps evidence of a model that was run."""
-
-    name = "graph-listener"
-    needs = frozenset({"provenance", "statistics", "graph"})
-
-
-def evidence(build: Callable[[], nn.Module], *inputs: torch.Tensor) -> Evidence:
-    listener = GraphListener() if inputs else Listener()
-    report = engine.examine("model", lambda: build, [listener], inputs=(lambda: inputs) if inputs else None)
-    assert report.error is None, report.error
-    return listener.heard
 
 
 def missed(build: Callable[[], nn.Module]) -> dict[str, set[str]]:

@@ -6,29 +6,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from listening import evidence
 from torch import nn
 
-from initlint import Evidence, Finding, Rule, engine
+from initlint import Evidence
 from initlint.propagation import culprits, returns, stretches, writers
-
-
-class Listener(Rule):
-    """Keeps the evidence."""
-
-    code, name, severity = "X001", "listener", "note"
-    needs = frozenset({"provenance", "statistics", "graph", "probe"})
-    examples = ()
-
-    def check(self, model: Evidence) -> list[Finding]:
-        self.heard = model
-        return []
-
-
-def evidence(build: Callable[[], nn.Module], *inputs: torch.Tensor) -> Evidence:
-    listener = Listener()
-    report = engine.examine("model", lambda: build, [listener], inputs=lambda: inputs)
-    assert report.error is None, report.error
-    return listener.heard
 
 
 def plain(depth: int, gain: float, width: int = 64) -> nn.Module:

@@ -7,32 +7,14 @@ from math import sqrt
 
 import pytest
 import torch
+from listening import evidence
 from torch import nn
 
-from initlint import Evidence, Finding, Rule, engine, harm
+from initlint import Evidence, harm
 from initlint.chains import chains
 from initlint.fans import chosen, misreading, rooted
 
 Draw = Callable[[torch.Tensor], object]
-
-
-class Listener(Rule):
-    """Keeps the evidence."""
-
-    code, name, severity = "X002", "listener", "note"
-    needs = frozenset({"provenance", "statistics", "graph", "probe"})
-    examples = ()
-
-    def check(self, model: Evidence) -> list[Finding]:
-        self.heard = model
-        return []
-
-
-def evidence(build: Callable[[], nn.Module], *inputs: torch.Tensor) -> Evidence:
-    listener = Listener()
-    report = engine.examine("model", lambda: build, [listener], inputs=lambda: inputs)
-    assert report.error is None, report.error
-    return listener.heard
 
 
 class Product(nn.Module):

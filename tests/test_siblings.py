@@ -7,41 +7,10 @@ from itertools import pairwise
 
 import pytest
 import torch
+from listening import evidence
 from torch import nn
 
-from initlint.engine import examine
-from initlint.evidence import Evidence
-from initlint.rule import Rule
 from initlint.siblings import emptied, oddities, siblings
-
-
-class Keep(Rule):
-    """Keeps the evidence."""
-
-    code = "IL999"
-    name = "keep"
-    severity = "note"
-    needs = frozenset({"provenance", "statistics"})
-    evidence: Evidence | None = None
-
-    def check(self, model: Evidence) -> tuple[()]:
-        Keep.evidence = model
-        return ()
-
-
-class KeepTraced(Keep):
-    """Keeps the evidence with the graph in it."""
-
-    needs = frozenset({"provenance", "statistics", "graph"})
-
-
-def evidence(build: Callable[[], nn.Module], *inputs: torch.Tensor) -> Evidence:
-    if inputs:
-        examine("target", lambda: build, [KeepTraced()], inputs=lambda: inputs)
-    else:
-        examine("target", lambda: build, [Keep()])
-    assert Keep.evidence is not None
-    return Keep.evidence
 
 
 def odd(build: Callable[[], nn.Module], *inputs: torch.Tensor) -> set[str]:
