@@ -324,6 +324,11 @@ class Use:
     offset: float | None = 0.0  # number added before use, as in 1 + gain; None when changed otherwise
     wiring: Wiring = Wiring()
 
+    @property
+    def fused(self) -> int:
+        """Matrices that are fused in it, one after the other or head by head."""
+        return self.parts * self.woven
+
 
 @dataclass(frozen=True, slots=True)
 class Scheme:

@@ -135,7 +135,7 @@ def _outputs(weight: Tensor, use: Use) -> tuple[float, ...]:
     """The true fan_out: of one of the matrices that are fused, and of one of a stack."""
     if not use.fan_out:
         return ()
-    outputs = float(use.fan_out) / (use.parts * use.woven)
+    outputs = float(use.fan_out) / use.fused
     if use.role == "kernel" and not use.transposed:
         return outputs, weight.shape[0] // use.groups * prod(weight.shape[2:])  # whatever the stride
     if len(use.outputs) > 1 and not use.stacked:
@@ -244,13 +244,12 @@ def _gains(use: Use) -> dict[float, tuple[str, str]]:
 def _mistaken(weight: Tensor, use: Use) -> Iterator[tuple[float, str, float]]:
     """Numbers that are taken for a fan, what they are, and the fan that is meant."""
     assert use.fan_in
-    parts = use.parts * use.woven
-    if parts > 1 and use.fan_out:
+    if use.fused > 1 and use.fan_out:
         fused = (use.fan_in + use.fan_out) / 2
         yield (
             fused,
             "the mean of its inputs and all fused outputs",
-            (use.fan_in + use.fan_out / parts) / 2,
+            (use.fan_in + use.fan_out / use.fused) / 2,
         )
     for number, meaning in _numbers(weight, use):
         yield number, meaning, float(use.fan_in)
@@ -273,8 +272,8 @@ def _numbers(weight: Tensor, use: Use) -> Iterator[tuple[float, str]]:
     if use.groups > 1:
         yield use.fan_in * use.groups, "the inputs of all groups"
         yield use.fan_in / use.groups, "its inputs divided by the groups twice"
-    if use.parts * use.woven > 1 and use.fan_out:
-        yield use.fan_out / (use.parts * use.woven), "the outputs of one of its parts"
+    if use.fused > 1 and use.fan_out:
+        yield use.fan_out / use.fused, "the outputs of one of its parts"
     yield from ((size, f"dimension {axis} of its shape") for axis, size in enumerate(shape))
     if use.activation != "softmax":  # T5 folds the scale of its scores into the queries: 1/√(d·d)
         yield prod(shape), "all of its elements"

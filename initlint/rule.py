@@ -113,6 +113,14 @@ class Rule:
             suggestion=suggestion,
         )
 
+    @staticmethod
+    def note_if_published(tensors: Iterable[Tensor]) -> Severity | None:
+        """A note where an installed package chose all the values; else None, the rule's own severity.
+
+        The scales of a package suit the sizes that it publishes, of which the linted model may be none.
+        """
+        return "note" if all(tensor.published for tensor in tensors) else None
+
 
 def _name_and_site(subject: Tensor | ModuleRecord | Signal | LostWrite | str) -> tuple[str, Site | None]:
     from initlint import evidence  # not needed to list rules, and slow to import

@@ -181,7 +181,7 @@ class EmbeddingScale(Rule):
                     f"rms {large:.3g} is added to {quiet.module or quiet.node} of rms {small:.3g}"
                     + (f": {share}" if lost else ", which is lost in it"),
                     help=f"scale it down to about {small:.2g}, or what it is added to up",
-                    severity="note" if all(t.published for t in (loud, *quiet_tensors)) else None,
+                    severity=self.note_if_published((loud, *quiet_tensors)),
                     measured={"rms": large},
                     expected={"rms": f"about {small:.2g}"},
                     related=[t.name for t in quiet_tensors],

@@ -368,7 +368,7 @@ class PartialInit(Rule):
                 f"{self._reasons[gap.kind]}",
                 measured={"initialised": len(gap.reached)},
                 expected={"initialised": len(gap.reached) + len(gap.missed)},
-                severity="note" if gap.kind == "closed" or all(t.published for t in gap.missed) else None,
+                severity="note" if gap.kind == "closed" else self.note_if_published(gap.missed),
                 help="let the initialiser run over all of them, after the last one is made",
                 site=gap.write.site,
                 related=[tensor.name for tensor in gap.missed[1:]],

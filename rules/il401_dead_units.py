@@ -167,7 +167,7 @@ class DeadUnits(Rule):
                 guilty[0],
                 f"{share} {signal.units} units behind it are zero for every input "
                 f"({signal.observations} values each); chance leaves {chance:.1%} of them",
-                severity="error" if every else "note" if all(t.published for t in guilty) else "warning",
+                severity="error" if every else self.note_if_published(guilty),
                 related=[t.name for t in guilty[1:]] + ([signal.module] if signal.module else []),
                 measured={"dead": dead, "pre-activation mean": before.forward.mean},
                 expected={"dead": f"about {chance:.2g}", "pre-activation mean": "near 0"},

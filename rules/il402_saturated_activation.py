@@ -181,7 +181,7 @@ class SaturatedActivation(Rule):
                 help="make the factor of the cosines smaller"
                 if scales
                 else "make the weight smaller or move the bias: the inputs are best of size 1 around 0",
-                severity="note" if all(t.published for t in guilty) else None,
+                severity=self.note_if_published(guilty),
                 locations=told([signal], guilty),
             )
 

@@ -151,7 +151,7 @@ class VanishingSignal(Rule):
                 expected={"factor per layer": "near 1", "remaining": f"above {self.remaining:.2g}"},
                 help="use the gain of the activation that follows (nn.init.kaiming_normal_ for ReLU), "
                 "or normalise between the layers",
-                severity="note" if all(weight.published for weight in guilty) else None,
+                severity=self.note_if_published(guilty),
                 locations=told(stretch.steps[:1], guilty),
                 suggestion=redraw(*guilty),
             )

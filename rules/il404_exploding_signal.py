@@ -124,7 +124,7 @@ class ExplodingSignal(Rule):
                 f"the signal grows by a factor of {factor:.2g} per layer over {where}, "
                 f"to {growth:.3g} times its size, and nothing brings it back",
                 related=[weight.name for weight in guilty[1:]],
-                severity="note" if all(weight.published for weight in guilty) else None,
+                severity=self.note_if_published(guilty),
                 measured={"factor per layer": factor, "growth": growth},
                 expected={"factor per layer": "near 1", "growth": f"below {self.factor:g}"},
                 help="start the residual branches at zero or divide them by the square root of their number"

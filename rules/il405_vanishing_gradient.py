@@ -111,6 +111,6 @@ class VanishingGradient(Rule):
                 expected={"factor per layer": "near 1", "remaining": f"above {self.remaining:g}"},
                 help="look at the activations and the scale of the weights on the way, or add residual "
                 "connections",
-                severity="note" if all(weight.published for weight in guilty) else None,
+                severity=self.note_if_published(guilty),
                 locations=told(way.steps[:1], guilty),
             )

@@ -97,7 +97,7 @@ class ExplodingGradient(Rule):
                 f"the gradient grows by a factor of {way.growth:.2g} per layer over {way.layers} layers, "
                 f"to {way.change:.2g} times its size at the first",
                 related=[weight.name for weight in guilty[1:]],
-                severity="note" if all(weight.published for weight in guilty) else None,
+                severity=self.note_if_published(guilty),
                 measured={"factor per layer": way.growth, "growth": way.change},
                 expected={"factor per layer": "near 1", "growth": f"below {self.factor:g}"},
                 help="use the gain of the activation that follows each weight, or scale residual branches "

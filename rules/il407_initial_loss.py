@@ -250,7 +250,7 @@ class InitialLoss(Rule):
                 measured={"loss": logits.loss, "logit std": logits.std},
                 expected={"loss": uniform, "logit std": "below 1"},
                 help="draw the last layer smaller (std 1/√fan_in behind a norm), or start it at zero",
-                severity="note" if all(t.published for t in guilty) else None,
+                severity=self.note_if_published(guilty),
                 locations=told([signal], guilty),
             )
 
