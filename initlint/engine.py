@@ -18,7 +18,7 @@ from initlint.causes import settle
 from initlint.confirm import OutOfTimeError, confirm, suspects
 from initlint.construct import Construction, construct, rebuild
 from initlint.errors import TargetError
-from initlint.evidence import Confirmation, Evidence, Rebuild, Signal, Statistics, Tensor
+from initlint.evidence import Confirmation, Evidence, ModuleRecord, Rebuild, Signal, Statistics, Tensor
 from initlint.finding import Finding
 from initlint.hiding import hidden, reached
 from initlint.inputs import Inputs, NotFound
@@ -303,59 +303,17 @@ def _named(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _join(gathered: Gathered, settings: Settings) -> Evidence:
+    """What the stages found out, as one record of each tensor, module and signal."""
     construction, model = gathered.construction, gathered.construction.model
     owners = {path: module for module in construction.modules for path in module.paths}
-    aliases: dict[int, list[str]] = {}
-    for name, tensor in (
-        *model.named_parameters(remove_duplicate=False),
-        *model.named_buffers(remove_duplicate=False),
-    ):
-        aliases.setdefault(id(tensor), []).append(name)
-    transient = {
-        f"{path}.{key}".lstrip(".")
-        for path, module in model.named_modules()
-        for key in module._non_persistent_buffers_set
-    }
-    gradients = gathered.probe.gradients if gathered.probe else {}
-    uses = gathered.usage.uses if gathered.usage else {}
-    parts = {n: u.parts for n, u in uses.items() if u.parts > 1 and n in gathered.statistics}
-    fused = read({n: gathered.tensors[n] for n in parts}, parts=parts) if parts else {}
-    tensors = []
-    for name, tensor in gathered.tensors.items():
-        owner = owners.get(name.rpartition(".")[0])
-        figures = fused.get(name, gathered.statistics.get(name))
-        known = figures if isinstance(figures, Statistics) else None
-        use = uses.get(name)
-        shape = tuple(tensor.shape) if not is_lazy(tensor) else ()
-        tensors.append(
-            Tensor(
-                name=name,
-                kind="parameter" if isinstance(tensor, nn.Parameter) else "buffer",
-                shape=shape,
-                dtype=str(tensor.dtype).removeprefix("torch."),
-                owner=name.rpartition(".")[0],
-                owner_class=owner.class_name if owner else "",
-                owner_package=owner.package if owner else None,
-                aliases=tuple(n for n in aliases[id(tensor)] if n != name),
-                requires_grad=tensor.requires_grad,
-                persistent=name not in transient,
-                unread=figures if isinstance(figures, str) else None,
-                provenance=construction.provenance[name],
-                statistics=known,
-                padding=padding(tensor, owner, use) if known is not None else None,
-                use=use,
-                schemes=schemes(known, shape, use) if known is not None else (),
-                gradient=gradients.get(name),
-                confirmation=gathered.confirmations.get(name),
-                mention=mention(model, name)
-                if gathered.probe is not None and use is None and isinstance(tensor, nn.Parameter)
-                else None,
-                updated=gathered.probe is not None and name in gathered.probe.updated,
-            )
-        )
+    names = _names(model)
+    figures = _figures(gathered)
     evidence = Evidence(
         model_class=type(model).__name__,
-        tensors=tuple(tensors),
+        tensors=tuple(
+            _tensor(gathered, name, names[id(tensor)], figures.get(name), owners.get(name.rpartition(".")[0]))
+            for name, tensor in gathered.tensors.items()
+        ),
         modules=construction.modules,
         lost_writes=construction.lost_writes,
         member_tests=construction.member_tests,
@@ -370,6 +328,61 @@ def _join(gathered: Gathered, settings: Settings) -> Evidence:
     if gathered.probe is not None and gathered.usage is not None:
         return _with_signals(evidence, gathered.probe, gathered.usage, model)
     return evidence
+
+
+def _names(model: nn.Module) -> dict[int, list[str]]:
+    """All names of each parameter and buffer, by its id."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in (
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ):
+        names.setdefault(id(tensor), []).append(name)
+    return names
+
+
+def _figures(gathered: Gathered) -> Mapping[str, Statistics | str]:
+    """The statistics, with those of the parts of tensors that the graph splits."""
+    uses = gathered.usage.uses if gathered.usage else {}
+    parts = {n: u.parts for n, u in uses.items() if u.parts > 1 and n in gathered.statistics}
+    split = read({n: gathered.tensors[n] for n in parts}, parts=parts) if parts else {}
+    return {**gathered.statistics, **split}
+
+
+def _tensor(
+    gathered: Gathered,
+    name: str,
+    names: Sequence[str],
+    figures: Statistics | str | None,
+    owner: ModuleRecord | None,
+) -> Tensor:
+    """All that is known of one tensor; `figures` is a text where there is a reason for having none."""
+    tensor, run = gathered.tensors[name], gathered.probe
+    known = figures if isinstance(figures, Statistics) else None
+    use = gathered.usage.uses.get(name) if gathered.usage else None
+    shape = tuple(tensor.shape) if not is_lazy(tensor) else ()
+    unreached = run is not None and use is None and isinstance(tensor, nn.Parameter)
+    return Tensor(
+        name=name,
+        kind="parameter" if isinstance(tensor, nn.Parameter) else "buffer",
+        shape=shape,
+        dtype=str(tensor.dtype).removeprefix("torch."),
+        owner=name.rpartition(".")[0],
+        owner_class=owner.class_name if owner else "",
+        owner_package=owner.package if owner else None,
+        aliases=tuple(other for other in names if other != name),
+        requires_grad=tensor.requires_grad,
+        unread=figures if isinstance(figures, str) else None,
+        provenance=gathered.construction.provenance[name],
+        statistics=known,
+        padding=padding(tensor, owner, use) if known is not None else None,
+        use=use,
+        schemes=schemes(known, shape, use) if known is not None else (),
+        gradient=run.gradients.get(name) if run else None,
+        confirmation=gathered.confirmations.get(name),
+        mention=mention(gathered.construction.model, name) if unreached else None,
+        updated=run is not None and name in run.updated,
+    )
 
 
 def _with_signals(evidence: Evidence, run: Probe, analysis: Usage, model: nn.Module) -> Evidence:

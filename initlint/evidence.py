@@ -457,7 +457,6 @@ class Tensor:
     owner_package: str | None = None
     aliases: tuple[str, ...] = ()  # further names of the very same object
     requires_grad: bool = True
-    persistent: bool = True
     unread: str | None = None  # why there are no statistics
     provenance: Provenance = Provenance()
     statistics: Statistics | None = None

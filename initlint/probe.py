@@ -16,7 +16,7 @@ import inspect
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from types import GeneratorType
 from typing import Any
@@ -79,11 +79,9 @@ def probe(
     with _uncollected(), snapshot(model, inputs.args, inputs.kwargs) as kept, torch.enable_grad():
         _seed(seed)
         run = _Run(model, kept)
-        try:
+        with suppress(_StoppedError):  # `run.error` says what the model raised; what came before it counts
             run.forward(inputs, torch.device(device), kind)
             run.backward(loss, inputs, seed)
-        except _StoppedError:
-            pass
         return run.result()
 
 

@@ -10,7 +10,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from initlint.finding import Suggestion
-from initlint.theory import gain
+from initlint.theory import expected_std
 
 if TYPE_CHECKING:
     from initlint.evidence import Tensor
@@ -40,8 +40,7 @@ def _draw(weight: Tensor) -> str | None:
         return f'nn.init.kaiming_normal_({target}, nonlinearity="relu")'
     if readable and activation == "none":
         return f'nn.init.kaiming_normal_({target}, nonlinearity="linear")'
-    std = (gain(activation) or 1.0) / use.fan_in**0.5
-    return f"nn.init.normal_({target}, std={std:.3g})"
+    return f"nn.init.normal_({target}, std={expected_std(use.fan_in, activation):.3g})"
 
 
 def fill(tensor: Tensor, value: float) -> Suggestion | None:

@@ -15,7 +15,7 @@ def attribute(holder: object, name: str) -> Any:
     """The attribute, None where there is none or where asking for it raises."""
     try:
         return getattr(holder, name, None)
-    except Exception:
+    except Exception:  # whatever the user's property raises, it has no value to read
         return None
 
 

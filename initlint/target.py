@@ -427,7 +427,7 @@ def _message(error: BaseException) -> str:
         return "it called exit()" if error.code is None else f"it called exit({error.code!r})"
     try:
         text = str(error)
-    except Exception:
+    except Exception:  # the __str__ of a user's exception may raise as well
         return "an exception whose text cannot be read"
     if isinstance(error, KeyError):
         text = f"key {text}"

@@ -109,14 +109,13 @@ PYTORCH_GAINS: dict[str, float] = {
 """What `torch.nn.init.calculate_gain` returns."""
 
 
-def expected_std(fan_in: int, activation: str | None = None, slope: float | None = None) -> float | None:
-    """Standard deviation g/√fan_in of a weight whose *input* went through `activation`.
+def expected_std(fan_in: int, activation: str | None = None) -> float:
+    """Standard deviation g/√fan_in of a weight in front of `activation`; one we do not know counts as linear.
 
-    The factor corrects what the activation in front of the weight does to the second moment; in a plain
-    stack that is the activation behind it as well (He et al. 2015, eq. 10). None: unknown activation.
+    The gain makes up for what an activation takes of the second moment; in a plain stack the one behind the
+    weight is the one in front of it as well (He et al. 2015, eq. 10).
     """
-    factor = gain(activation, slope)
-    return None if factor is None or fan_in < 1 else factor / math.sqrt(fan_in)
+    return (gain(activation) or 1.0) / math.sqrt(fan_in)
 
 
 def default_bound(fan_in: int) -> float:
@@ -213,11 +212,6 @@ def student_quantile(alpha: float, freedom: float) -> float:
 
 
 # ---------------------------------------------------------------- sampling errors
-
-
-def std_error(n: int, kurtosis: float = 3.0) -> float:
-    """Relative standard error of a sample std: var(s²) = σ⁴(κ-1)/n, hence ½·√((κ-1)/n) for s."""
-    return 0.5 * math.sqrt(max(kurtosis - 1, 0.0) / n) if n else math.inf
 
 
 @lru_cache(maxsize=4096)

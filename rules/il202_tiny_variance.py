@@ -187,7 +187,7 @@ class TinyVariance(Rule):
                 continue
             if _in_head(model, weight) or harm.carried(model, weight):
                 continue
-            expected = (theory.gain(use.activation) or 1.0) / sqrt(use.fan_in)
+            expected = theory.expected_std(use.fan_in, use.activation)
             if not theory.falls_short(figures.std, expected, figures.count, ratio=self.ratio):
                 continue
             seen = harm.of_lack(model, weight)

@@ -132,7 +132,7 @@ class HugeVariance(Rule):
                 continue
             # A constant behind the product, as in scaled dot products, takes part of the scale away.
             shrunk = min(abs(use.wiring.factor or 1.0), 1.0)
-            expected = (theory.gain(use.activation) or 1.0) / sqrt(use.fan_in) / shrunk
+            expected = theory.expected_std(use.fan_in, use.activation) / shrunk
             if not theory.exceeds(figures.std, expected, figures.count, ratio=self.ratio):
                 continue
             seen = harm.of_excess(model, weight)

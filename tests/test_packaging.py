@@ -157,7 +157,11 @@ def test_configuration_of_the_readme(tmp_path: Path) -> None:
 
 def test_python_of_the_readme() -> None:
     (code,) = (block for block in blocks("python") if "initlint.check" in block)
-    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    names: dict[str, object] = {"__name__": "readme"}
+    exec(compile(code, "README.md", "exec"), names)
+    report = names["report"]
+    assert isinstance(report, initlint.Report)
+    assert [(target.status, target.inputs) for target in report.targets] == [("ok", "given")]
 
 
 def test_rule_of_the_readme(

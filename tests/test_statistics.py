@@ -30,7 +30,7 @@ def reason(tensor: torch.Tensor) -> str:
     return text
 
 
-def agree(statistics: Statistics, values: np.ndarray[Any, Any], rel: float = 1e-4) -> None:
+def assert_agrees(statistics: Statistics, values: np.ndarray[Any, Any], rel: float = 1e-4) -> None:
     """Compares with the definitions, evaluated in float64 on the finite values."""
     x = values.astype(np.float64).ravel()
     x = x[np.isfinite(x)]
@@ -63,7 +63,7 @@ def slices_by_hand(values: np.ndarray[Any, Any]) -> tuple[tuple[int, ...], tuple
 def test_moments_are_those_of_the_definition(n: int, dtype: torch.dtype) -> None:
     torch.manual_seed(n)
     tensor = (torch.randn(n) * 0.02).to(dtype)
-    agree(of(tensor), tensor.double().numpy())
+    assert_agrees(of(tensor), tensor.double().numpy())
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_non_finite_values_are_counted_and_left_out() -> None:
     tensor[5], tensor[69_999], tensor[17], tensor[18] = math.nan, math.nan, math.inf, -math.inf
     statistics = of(tensor)
     assert (statistics.nans, statistics.infs) == (2, 2)
-    agree(statistics, tensor.numpy())
+    assert_agrees(statistics, tensor.numpy())
     assert all(math.isfinite(x) for x in statistics.sample)
 
 
@@ -236,10 +236,10 @@ class Marked(nn.Parameter):
 
 def test_plain_odd_tensors() -> None:
     values = torch.randn(6, 8)
-    agree(of(Marked(values)), values.numpy())
-    agree(of(nn.Parameter(values).T), values.T.numpy())
-    agree(of(values[::2, 1:]), values[::2, 1:].numpy())
-    agree(of(values[:, :1].expand(6, 5)), values[:, :1].expand(6, 5).numpy())
+    assert_agrees(of(Marked(values)), values.numpy())
+    assert_agrees(of(nn.Parameter(values).T), values.T.numpy())
+    assert_agrees(of(values[::2, 1:]), values[::2, 1:].numpy())
+    assert_agrees(of(values[:, :1].expand(6, 5)), values[:, :1].expand(6, 5).numpy())
     scalar = of(torch.tensor(2.5))
     assert (scalar.count, scalar.mean, scalar.std, scalar.sample) == (1, 2.5, 0.0, (2.5,))
 
@@ -251,14 +251,14 @@ def test_complex_values_count_as_two(dtype: torch.dtype) -> None:
     values[3] = values[1]
     for tensor in (values, values.conj()):
         statistics = of(tensor)
-        agree(statistics, torch.view_as_real(tensor.resolve_conj()).double().numpy())
+        assert_agrees(statistics, torch.view_as_real(tensor.resolve_conj()).double().numpy())
         assert statistics.duplicates == (1, 0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
 def test_float8(dtype: torch.dtype) -> None:
     values = torch.randn(20, 30).to(dtype)
-    agree(of(values), values.double().numpy())
+    assert_agrees(of(values), values.double().numpy())
 
 
 def test_sparse_and_quantised_tensors_are_read_as_what_they_stand_for() -> None:
@@ -271,7 +271,7 @@ def test_sparse_and_quantised_tensors_are_read_as_what_they_stand_for() -> None:
             torch.quantize_per_tensor(dense, 0.5, 0, torch.qint8),
         ]
     for tensor in others:
-        agree(of(tensor), dense.numpy())
+        assert_agrees(of(tensor), dense.numpy())
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
