@@ -438,7 +438,7 @@ def train(architecture: Architecture, model: nn.Module) -> Training:
     optimiser = torch.optim.Adam(trained.values(), RATE)
     losses = []
     for step in range(STEPS):
-        torch.manual_seed(step % 2)
+        torch.manual_seed(-1 - step % 2)  # not those of the models
         optimiser.zero_grad()
         loss = architecture.loss(model(*architecture.inputs()))
         loss.backward()  # type: ignore[no-untyped-call]

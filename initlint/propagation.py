@@ -56,6 +56,16 @@ class Stretch:
         return _cautious(self.growth, self.layers, level(self.end) - level(self.start))
 
     @property
+    def chance(self) -> float:
+        """Standard deviation of the logarithm of the change, over draws of weights of the right scale.
+
+        In a ReLU stack the logarithm of the squared size has a variance of 5 · Σ 1/width over the hidden
+        layers (Hanin and Nica, Products of Many Large Random Matrices and Gradients in Deep Neural Networks,
+        2018, theorem 1).
+        """
+        return sqrt(5 * sum(1 / s.units for s in self.steps[:-1] if s.kind == "weight" and s.units)) / 2
+
+    @property
     def rise(self) -> tuple[float, float]:
         """Likewise of the rms up to where it is largest: fitted factor per layer, and over all layers."""
         ways = (self.start, *self.steps)

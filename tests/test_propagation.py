@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from statistics import stdev
 
 import pytest
 import torch
 from listening import evidence
 from torch import nn
 
+import initlint
 from initlint import Evidence
-from initlint.propagation import culprits, returns, stretches, writers
+from initlint.propagation import culprits, level, returns, stretches, writers
 
 
 def plain(depth: int, gain: float, width: int = 64) -> nn.Module:
@@ -30,6 +33,29 @@ def test_growth_per_layer_is_the_gain(gain: float) -> None:
     assert stretch.change == pytest.approx(gain**8, rel=0.1)
     (back,) = returns(model)
     assert back.growth == pytest.approx(gain, rel=0.02)
+
+
+def narrow(seed: int) -> nn.Module:
+    """Layers of few units of the scale that ReLU asks for."""
+    generator = torch.Generator().manual_seed(seed)
+    layers = [layer for _ in range(8) for layer in (nn.Linear(8, 8, bias=False), nn.ReLU())]
+    for layer in layers[::2]:
+        nn.init.kaiming_normal_(layer.get_parameter("weight"), nonlinearity="relu", generator=generator)
+    return nn.Sequential(*layers)
+
+
+def test_what_chance_alone_changes_is_known() -> None:
+    inputs = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+    found = [next(stretches(evidence(partial(narrow, seed), inputs))) for seed in range(30)]
+    totals = [level(stretch.end) - level(stretch.start) for stretch in found]
+    assert found[0].chance == pytest.approx(stdev(totals), rel=0.4)  # of 30 draws: 13 % standard error
+
+
+@pytest.mark.parametrize(("gain", "severity"), [(0.25, "note"), (0.15, "warning")])
+def test_a_fall_that_narrow_layers_show_by_chance_is_a_note(gain: float, severity: str) -> None:
+    report = initlint.check(partial(plain, 6, gain, width=4), torch.randn(16, 4))
+    (finding,) = (f for f in report.targets[0].findings if f.code == "IL403")
+    assert finding.severity == severity
 
 
 def test_one_small_layer_is_no_fall_per_layer() -> None:
