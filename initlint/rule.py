@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -84,7 +84,7 @@ class Rule:
 
     def finding(
         self,
-        subject: Tensor | ModuleRecord | Signal | LostWrite | str,
+        subject: Tensor | ModuleRecord | Signal | LostWrite | str | Sequence[Tensor],
         message: str,
         *,
         help: str = "",
@@ -96,8 +96,12 @@ class Rule:
         locations: Iterable[Location] = (),
         suggestion: Suggestion | None = None,
     ) -> Finding:
-        """A finding of this rule; name and source line are taken from `subject` unless given."""
-        name, line = _name_and_site(subject)
+        """A finding of this rule; names and source line are taken from `subject` unless given.
+
+        Of several tensors, the one to look at first in front, the others are `related` before those given.
+        """
+        first, *others = subject if isinstance(subject, (tuple, list)) else (subject,)
+        name, line = _name_and_site(first)
         return Finding(
             code=self.code,
             rule=self.name,
@@ -105,7 +109,7 @@ class Rule:
             subject=name,
             message=message,
             help=help,
-            related=tuple(related),
+            related=(*(tensor.name for tensor in others), *related),
             measured=dict(measured or {}),
             expected=dict(expected or {}),
             site=site or line,

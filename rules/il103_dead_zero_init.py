@@ -11,6 +11,8 @@ from initlint.remedy import redraw
 from initlint.siblings import emptied
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
     from torch import nn
 
@@ -188,55 +190,59 @@ class DeadZeroInit(Rule):
     )
 
     def check(self, model: Evidence) -> Iterator[Finding]:
-        closed = {weight.name for weight in frozen_zeros(model)}
+        for weight in frozen_zeros(model):
+            yield self.finding(
+                weight,
+                "every value is 0, and it does not require a gradient: no input ever passes through it",
+                measured={"value": 0.0},
+                expected={"requires_grad": True},
+                help="leave requires_grad at True, or load the values that it is to keep",
+                site=weight.provenance.frozen,
+            )
         alone = {weight.name: drawn for weight, drawn in emptied(model)}
         for weight in model.weights:
             figures, settled = weight.statistics, weight.confirmation
-            if figures is None:
-                continue
-            if weight.name in closed:
-                yield self.finding(
-                    weight,
-                    "every value is 0, and it does not require a gradient: no input ever passes through it",
-                    measured={"value": 0.0},
-                    expected={"requires_grad": True},
-                    help="leave requires_grad at True, or load the values that it is to keep",
-                    site=weight.provenance.frozen,
-                )
-            if settled is None or not weight.requires_grad:
+            if figures is None or settled is None or not weight.requires_grad:
                 continue
             if figures.constant and settled.zero_gradient:
-                yield self.finding(
-                    weight,
-                    f"every value is {figures.mean:.3g} and the gradient is exactly zero "
-                    f"in each of {settled.steps} training steps",
-                    measured={"value": figures.mean, "gradient": 0.0},
-                    expected={"gradient": "above 0"},
-                    help="draw this weight, or the zero weight it is multiplied with, from a distribution",
-                    suggestion=redraw(weight),
-                )
+                yield self._dead(weight, figures.mean, settled.steps)
             elif figures.constant and not figures.mean and (starved := _starved(model, weight)):
-                yield self.finding(
-                    weight,
-                    f"every value is 0: {starved[0]} behind it receives nothing but zeros, and no gradient "
-                    "until this one has moved",
-                    measured={"value": 0.0},
-                    expected={"std": "above 0"},
-                    help="draw it from a distribution; zero suits the last layer of a branch or of the model",
-                    severity="note",
-                )
+                yield self._starving(weight, starved[0])
             elif weight.name in alone:
-                drawn, figure = alone[weight.name], alone[weight.name][0].statistics
-                more = f" and {len(drawn) - 1} more like it" if len(drawn) > 1 else ""
-                yield self.finding(
-                    weight,
-                    f"every value is 0, while {drawn[0].name}{more} "
-                    f"{'are' if more else 'is'} drawn with std {figure.std if figure else 0.0:.3g}",
-                    measured={"std": 0.0},
-                    expected={"std": figure.std if figure else 0.0},
-                    help="initialise it by the line that initialises its siblings",
-                    severity="note",
-                )
+                yield self._odd(weight, alone[weight.name])
+
+    def _dead(self, weight: Tensor, value: float, steps: int) -> Finding:
+        return self.finding(
+            weight,
+            f"every value is {value:.3g} and the gradient is exactly zero in each of {steps} training steps",
+            measured={"value": value, "gradient": 0.0},
+            expected={"gradient": "above 0"},
+            help="draw this weight, or the zero weight it is multiplied with, from a distribution",
+            suggestion=redraw(weight),
+        )
+
+    def _starving(self, weight: Tensor, behind: str) -> Finding:
+        return self.finding(
+            weight,
+            f"every value is 0: {behind} behind it receives nothing but zeros, and no gradient until this "
+            "one has moved",
+            measured={"value": 0.0},
+            expected={"std": "above 0"},
+            help="draw it from a distribution; zero suits the last layer of a branch or of the model",
+            severity="note",
+        )
+
+    def _odd(self, weight: Tensor, drawn: Sequence[Tensor]) -> Finding:
+        std = drawn[0].statistics.std if drawn[0].statistics is not None else 0.0
+        more = f" and {len(drawn) - 1} more like it are" if len(drawn) > 1 else " is"
+        return self.finding(
+            weight,
+            f"every value is 0, while {drawn[0].name}{more} drawn with std {std:.3g}",
+            measured={"std": 0.0},
+            expected={"std": std},
+            help="initialise it by the line that initialises its siblings",
+            severity="note",
+        )
 
 
 def _starved(model: Evidence, weight: Tensor) -> list[str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from math import hypot, inf, isinf
+from math import hypot, isinf
 from typing import TYPE_CHECKING
 
 from initlint import Example, Location, Rule
+from initlint.estimates import counted, divisors, neutral, outdated
 from initlint.remedy import fill
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from initlint import Evidence, Finding
     from initlint.evidence import Coupling, Statistics, Tensor
+
+DRAWING = re.compile(r"^nn\.init\.|\b(normal_|uniform_|randn?|random_|exponential_)$")
 
 
 def variance_of_zeros() -> nn.Module:
@@ -187,37 +190,37 @@ class RunningStats(Rule):
     disagreement: float = 0.1
 
     def check(self, model: Evidence) -> Iterator[Finding]:
+        yield from self._started(model)
+        yield from self._divided(model)
+        yield from (self._uncoupled(c, model) for c in model.couplings if c.disagreement > self.disagreement)
+        yield from self._outdated(model)
+
+    def _started(self, model: Evidence) -> Iterator[Finding]:
         for buffer in model.buffers:
-            figures, neutral = buffer.statistics, _neutral(buffer, model)
-            if figures is None or neutral is None or figures.nans or buffer.provenance.unwritten:
+            figures, start = buffer.statistics, neutral(model, buffer)
+            if figures is None or start is None or figures.nans or buffer.provenance.unwritten:
                 continue
-            if (neutral == 1 and figures.minimum < 0) or self._departs(buffer, figures, neutral, model):
+            if (start == 1 and figures.minimum < 0) or self._departs(model, buffer, figures, start):
                 spread = f" to {figures.maximum:.3g}" if not figures.constant else ""
                 yield self.finding(
                     buffer,
-                    f"a running {'variance' if neutral else 'mean'} starts at {figures.minimum:.3g}{spread}",
+                    f"a running {'variance' if start else 'mean'} starts at {figures.minimum:.3g}{spread}",
                     measured={"minimum": figures.minimum, "maximum": figures.maximum},
-                    expected={"minimum": neutral, "maximum": neutral},
-                    help=f"start it at {neutral:g}",
-                    suggestion=fill(buffer, neutral),
+                    expected={"minimum": start, "maximum": start},
+                    help=f"start it at {start:g}",
+                    suggestion=fill(buffer, start),
                 )
-        yield from self._divided(model)
-        yield from (self._uncoupled(c, model) for c in model.couplings if c.disagreement > self.disagreement)
-        for tensor in model.tensors:
-            if tensor.provenance.outdated in model.by_name:
-                yield from self._outdated(tensor, model)
+
+    def _departs(self, model: Evidence, buffer: Tensor, figures: Statistics, start: float) -> bool:
+        if figures.constant:
+            corrected = figures.mean == 0 and counted(model, buffer)
+            return figures.mean != start and not corrected
+        last = buffer.provenance.last_write
+        drawn = last is not None and last.kind == "random" and DRAWING.search(last.operation) is not None
+        return drawn and hypot(figures.mean - start, figures.std) > self.distance
 
     def _divided(self, model: Evidence) -> Iterator[Finding]:
-        """Buffers of zeros that the signal is divided by, and comes out far too large, or not finite."""
-        for buffer in model.buffers:
-            use, figures = buffer.use, buffer.statistics
-            if use is None or figures is None or not figures.constant or figures.mean != 0:
-                continue
-            if _neutral(buffer, model) is not None or not any(
-                s.operation in DIVIDING for s in use.wiring.steps
-            ):
-                continue
-            factor = _growth(model, use.depth)
+        for buffer, factor in divisors(model):
             if factor > self.blown_up:
                 much = "is not finite" if isinf(factor) else f"comes out {factor:.3g} times larger"
                 yield self.finding(
@@ -227,33 +230,6 @@ class RunningStats(Rule):
                     expected={"value": "a variance or scale of 1"},
                     help="start it so that the division leaves the signal as it is",
                 )
-
-    def _departs(self, buffer: Tensor, figures: Statistics, neutral: float, model: Evidence) -> bool:
-        if figures.constant:
-            corrected = figures.mean == 0 and _counts(buffer, model)
-            return figures.mean != neutral and not corrected
-        last = buffer.provenance.last_write
-        drawn = last is not None and last.kind == "random" and DRAWING.search(last.operation) is not None
-        return drawn and hypot(figures.mean - neutral, figures.std) > self.distance
-
-    def _outdated(self, copy: Tensor, model: Evidence) -> Iterator[Finding]:
-        """An average of weights (EMA, momentum encoder) that was copied before they were initialised."""
-        weight = model.by_name[copy.provenance.outdated or ""]
-        figures, current = copy.statistics, weight.statistics
-        if copy.requires_grad or not weight.requires_grad or figures is None or current is None:
-            return
-        last = weight.provenance.last_write
-        if figures.digest != current.digest and AVERAGE.search(copy.name) and last is not None:
-            yield self.finding(
-                copy,
-                f"a copy of {weight.name} that was made before {last.operation} wrote it again",
-                measured={"std": figures.std},
-                expected={"std": current.std},
-                help="copy the weights after they are initialised",
-                severity="warning",
-                locations=[Location(last.site, f"{weight.name} written by {last.operation}")],
-                related=[weight.name],
-            )
 
     def _uncoupled(self, coupling: Coupling, model: Evidence) -> Finding:
         nothing = isinf(coupling.disagreement)
@@ -273,50 +249,14 @@ class RunningStats(Rule):
             ],
         )
 
-
-DRAWING = re.compile(r"^nn\.init\.|\b(normal_|uniform_|randn?|random_|exponential_)$")
-DIVIDING = frozenset({"reciprocal", "rsqrt"})
-MEAN = re.compile(r"(^|_)(mean|mu|avg)(_|$)")
-SPREAD = re.compile(r"(^|_)(var|variance|std|sigma)(_|$)")
-RUNNING = re.compile(r"(^|_)(running|moving|ema|population|pop)(_|$)")
-AVERAGE = re.compile(r"ema|avg|average|shadow|momentum|target|teacher|slow|key|_k(\W|$)", re.IGNORECASE)
-COUNTING = re.compile(r"count|step|num_|n_updates|debias|correct|init", re.IGNORECASE)
-
-
-def _neutral(buffer: Tensor, model: Evidence) -> float | None:
-    """Where a running mean (0) or spread (1) starts; None for anything else."""
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", buffer.local_name).lower()
-    last = buffer.provenance.last_write
-    if last is not None and last.pretrained:
-        return None
-    if not buffer.updated and not RUNNING.search(name):
-        return None
-    if SPREAD.search(name):
-        return 1.0
-    return 0.0 if MEAN.search(name) and _spread_beside(buffer, model) else None
-
-
-def _growth(model: Evidence, depth: int) -> float:
-    """What enters the next weights over what leaves the signal before them; infinite if it is not finite."""
-    most = 0.0
-    for signal in model.signals:
-        if signal.depth in (depth, depth + 1) and (signal.forward.nans or signal.forward.infs):
-            return inf
-        before = [s.forward.rms for n in signal.sources if (s := model.signals_by_node.get(n)) is not None]
-        if signal.depth == depth + 1 and signal.input_rms and before and max(before) > 0:
-            most = max(most, signal.input_rms / max(before))
-    return most
-
-
-def _spread_beside(buffer: Tensor, model: Evidence) -> bool:
-    others = [b for b in model.buffers if b.owner == buffer.owner and b.shape == buffer.shape]
-    return any(SPREAD.search(b.local_name.lower()) for b in others)
-
-
-def _counts(buffer: Tensor, model: Evidence) -> bool:
-    """The module counts its updates, so that it can correct an average that starts at zero."""
-    return any(
-        COUNTING.search(b.local_name) and b.elements == 1 and b.local_name != "num_batches_tracked"
-        for b in model.buffers
-        if b.owner == buffer.owner
-    )
+    def _outdated(self, model: Evidence) -> Iterator[Finding]:
+        for copy, weight, write, std, current in outdated(model):
+            yield self.finding(
+                (copy, weight),
+                f"a copy of {weight.name} that was made before {write.operation} wrote it again",
+                measured={"std": std},
+                expected={"std": current},
+                help="copy the weights after they are initialised",
+                severity="warning",
+                locations=[Location(write.site, f"{weight.name} written by {write.operation}")],
+            )

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from initlint import Evidence, Finding
+    from initlint import Evidence, Finding, Tensor
     from initlint.chains import Chain
+    from initlint.fans import Slip
 
 
 def stack(
@@ -184,46 +185,50 @@ class GainMismatch(Rule):
     visible: float = 10.0
 
     def check(self, model: Evidence) -> Iterator[Finding]:
-        told: set[str] = set()
-        for weight in model.weights:
-            slip = rooted(weight)
-            if slip is None or harm.restored(model, weight):
-                continue
-            if max(slip.meant / slip.written, slip.written / slip.meant) < self.slip:
-                continue
-            told.add(weight.name)
+        slips = list(self._slips(model))
+        for weight, slip in slips:
+            harms = slip.written < slip.meant or harm.of_excess(model, weight)
             yield self.finding(
                 weight,
                 f"{slip.text}: √({slip.formula}) = {slip.meant:.3g}",
                 measured={"scale": slip.written},
                 expected={"scale": slip.meant},
-                severity=None
-                if not weight.published and (slip.written < slip.meant or harm.of_excess(model, weight))
-                else "note",
+                severity=None if harms and not weight.published else "note",
                 help=f"take the square root of {slip.formula} once: {slip.meant:.3g}",
             )
+        told = {weight.name for weight, _ in slips}
         for chain in chains(model):
-            if told & {weight.name for weight in chain.weights}:
+            if not told & {weight.name for weight in chain.weights}:
+                yield from self._unsuited(model, chain)
+
+    def _slips(self, model: Evidence) -> Iterator[tuple[Tensor, Slip]]:
+        """Weights whose scale lost a root on its way, by enough to be seen behind them."""
+        for weight in model.weights:
+            slip = rooted(weight)
+            if slip is None or harm.restored(model, weight):
                 continue
-            low, high = suited(chain.activation)
-            if low / self.ratio <= chain.gain <= high * self.ratio:
-                continue
-            expected = low if chain.gain < low else high
-            grows = self._growth(chain, chain.gain / expected)
-            effect = grows or self._saturation(model, chain, expected)
-            if effect is None:
-                continue
-            yield self.finding(
-                chain.weights[0],
-                f"gain {chain.gain:.3g} ({chain.text}) where {chain.activation} calls for {expected:.3g}: "
-                f"{effect}",
-                related=[weight.name for weight in chain.weights[1:]],
-                measured={"gain": chain.gain, "growth": chain.growth},
-                expected={"gain": expected},
-                severity="note" if 1 / self.visible < chain.growth < self.visible and grows else None,
-                help=f"use the gain of {chain.activation}, {expected:.3g}: std = {expected:.3g}/√fan_in",
-                suggestion=redraw(*chain.weights),
-            )
+            if max(slip.meant / slip.written, slip.written / slip.meant) >= self.slip:
+                yield weight, slip
+
+    def _unsuited(self, model: Evidence, chain: Chain) -> Iterator[Finding]:
+        low, high = suited(chain.activation)
+        if low / self.ratio <= chain.gain <= high * self.ratio:
+            return
+        expected = low if chain.gain < low else high
+        grows = self._growth(chain, chain.gain / expected)
+        effect = grows or self._saturation(model, chain, expected)
+        if effect is None:
+            return
+        yield self.finding(
+            chain.weights,
+            f"gain {chain.gain:.3g} ({chain.text}) where {chain.activation} calls for {expected:.3g}: "
+            f"{effect}",
+            measured={"gain": chain.gain, "growth": chain.growth},
+            expected={"gain": expected},
+            severity="note" if 1 / self.visible < chain.growth < self.visible and grows else None,
+            help=f"use the gain of {chain.activation}, {expected:.3g}: std = {expected:.3g}/√fan_in",
+            suggestion=redraw(*chain.weights),
+        )
 
     def _growth(self, chain: Chain, ratio: float) -> str | None:
         """The signal grows or shrinks as the gain predicts."""

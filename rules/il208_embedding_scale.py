@@ -177,14 +177,13 @@ class EmbeddingScale(Rule):
             if (lost and small < self.drowned * large) or outdone:
                 share = f"{total.across_inputs:.1%} of the sum depends on the input"
                 yield self.finding(
-                    loud,
+                    (loud, *quiet_tensors),
                     f"rms {large:.3g} is added to {quiet.module or quiet.node} of rms {small:.3g}"
                     + (f": {share}" if lost else ", which is lost in it"),
                     help=f"scale it down to about {small:.2g}, or what it is added to up",
                     severity=self.note_if_published((loud, *quiet_tensors)),
                     measured={"rms": large},
                     expected={"rms": f"about {small:.2g}"},
-                    related=[t.name for t in quiet_tensors],
                     locations=[
                         Location(t.site, f"{t.name} is written here")
                         for t in quiet_tensors

@@ -331,9 +331,11 @@ class PartialInit(Rule):
     def check(self, model: Evidence) -> Iterator[Finding]:
         yield from self._tests(model)
         yield from self._gaps(model)
+        yield from self._placeholders(model)
+        yield from self._twins(model)
         for module, drawn in uncalled(model):
             yield self.finding(
-                drawn[0],
+                drawn,
                 f"{module.class_name} defines an initialiser that nothing called: "
                 f"{len(drawn)} weights keep PyTorch's defaults",
                 measured={"calls": 0},
@@ -341,7 +343,6 @@ class PartialInit(Rule):
                 help="call it at the end of the constructor, or remove it",
                 severity=None if module.package is None else "note",
                 site=module.reset_site,
-                related=[tensor.name for tensor in drawn[1:]],
                 locations=[Location(module.construction, "made here")] if module.construction else (),
             )
 
@@ -363,7 +364,7 @@ class PartialInit(Rule):
     def _gaps(self, model: Evidence) -> Iterator[Finding]:
         for gap in gaps(model):
             yield self.finding(
-                gap.missed[0],
+                gap.missed,
                 f"keeps PyTorch's default, while {said(gap.write)} wrote {gap.reached[0].name}, "
                 f"{self._reasons[gap.kind]}",
                 measured={"initialised": len(gap.reached)},
@@ -371,21 +372,23 @@ class PartialInit(Rule):
                 severity="note" if gap.kind == "closed" else self.note_if_published(gap.missed),
                 help="let the initialiser run over all of them, after the last one is made",
                 site=gap.write.site,
-                related=[tensor.name for tensor in gap.missed[1:]],
                 locations=[*way(gap.write), *_made(gap.missed[0].provenance.construction)],
             )
+
+    def _placeholders(self, model: Evidence) -> Iterator[Finding]:
         for left, twin, write in placeholders(model):
             yield self.finding(
-                left,
+                (left, twin),
                 f"still holds what {left.provenance.writes[0].operation} allocated, while {said(write)} "
                 f"wrote its twin {twin.name}",
                 measured={"initialised": 1},
                 expected={"initialised": 2},
                 help=f"give it values as {twin.name} gets them at {at(write.site)}",
                 severity="note",
-                related=[twin.name],
                 locations=[Location(write.site, f"{twin.name} gets its values"), *way(write)],
             )
+
+    def _twins(self, model: Evidence) -> Iterator[Finding]:
         for pair in twins(model):
             yield self.finding(
                 pair.other,

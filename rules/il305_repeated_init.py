@@ -107,7 +107,7 @@ class RepeatedInit(Rule):
     def check(self, model: Evidence) -> Iterator[Finding]:
         for tensor, first, second, writes, sibling in slips(model):
             yield self.finding(
-                tensor,
+                (tensor, sibling),
                 f"written by {writes[0].operation} at {at(first)} and again at {at(second)}; "
                 f"{sibling.name} beside it is written by neither",
                 measured={"writes": 2},
@@ -115,7 +115,6 @@ class RepeatedInit(Rule):
                 help=f"name {sibling.name} in one of the two lines",
                 site=second,
                 locations=[Location(first, "the first write, without effect")],
-                related=[sibling.name],
             )
         for tensor, write, again, times in repetitions(model):
             yield self.finding(

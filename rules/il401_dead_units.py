@@ -164,11 +164,11 @@ class DeadUnits(Rule):
             every = signal.dead_units == signal.units
             share = "all" if every else f"{signal.dead_units} of"
             yield self.finding(
-                guilty[0],
+                guilty,
                 f"{share} {signal.units} units behind it are zero for every input "
                 f"({signal.observations} values each); chance leaves {chance:.1%} of them",
                 severity="error" if every else self.note_if_published(guilty),
-                related=[t.name for t in guilty[1:]] + ([signal.module] if signal.module else []),
+                related=[signal.module] if signal.module else (),
                 measured={"dead": dead, "pre-activation mean": before.forward.mean},
                 expected={"dead": f"about {chance:.2g}", "pre-activation mean": "near 0"},
                 help="start the threshold well below the size of what it is subtracted from"

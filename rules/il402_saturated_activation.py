@@ -172,10 +172,10 @@ class SaturatedActivation(Rule):
             guilty = (*scales, *guilty)
             values = "rows" if function == "softmax" else "values"
             yield self.finding(
-                guilty[0],
+                guilty,
                 f"{signal.saturated:.0%} of the {values} of the {function} behind it are on its flat part, "
                 f"with inputs of rms {before.forward.rms:.3g}",
-                related=[t.name for t in guilty[1:]] + ([signal.module] if signal.module else []),
+                related=[signal.module] if signal.module else (),
                 measured={"saturated": signal.saturated, "pre-activation rms": before.forward.rms},
                 expected={"saturated": f"below {self.share:g}", "pre-activation rms": "about 1"},
                 help="make the factor of the cosines smaller"

@@ -148,13 +148,11 @@ class VanishingSignal(Rule):
             guilty = culprits(model, stretch.steps, falling=True)
             if stretch.change >= self.remaining or not guilty:
                 continue
-            first = guilty[0]
             by_chance = stretch.change > exp(-3 - self.deviations * stretch.chance)
             yield self.finding(
-                first,
+                guilty,
                 f"what tells inputs apart falls by a factor of {1 / stretch.growth:.2g} per layer over "
                 f"{stretch.layers} layers, to {stretch.change:.2g} of its size, and nothing restores it",
-                related=[weight.name for weight in guilty[1:]],
                 measured={"factor per layer": stretch.growth, "remaining": stretch.change},
                 expected={"factor per layer": "near 1", "remaining": f"above {self.remaining:.2g}"},
                 help="use the gain of the activation that follows (nn.init.kaiming_normal_ for ReLU), "

@@ -117,13 +117,12 @@ class ExplodingSignal(Rule):
             guilty, (factor, growth) = culprits(model, stretch.steps, falling=False), stretch.rise
             if growth <= self.factor or not guilty:
                 continue
-            first, sums = guilty[0], [s for s in stretch.steps if s.residual]
+            sums = [s for s in stretch.steps if s.residual]
             where = f"{len(sums)} residual sums" if sums else f"{stretch.layers} layers"
             yield self.finding(
-                first,
+                guilty,
                 f"the signal grows by a factor of {factor:.2g} per layer over {where}, "
                 f"to {growth:.3g} times its size, and nothing brings it back",
-                related=[weight.name for weight in guilty[1:]],
                 severity=self.note_if_published(guilty),
                 measured={"factor per layer": factor, "growth": growth},
                 expected={"factor per layer": "near 1", "growth": f"below {self.factor:g}"},

@@ -103,10 +103,9 @@ class VanishingGradient(Rule):
             if way.change >= self.remaining or not guilty:
                 continue
             yield self.finding(
-                guilty[0],
+                guilty,
                 f"the gradient falls by a factor of {1 / way.growth:.2g} per layer over {way.layers} layers: "
                 f"{way.change:.2g} of it reaches the first",
-                related=[weight.name for weight in guilty[1:]],
                 measured={"factor per layer": way.growth, "remaining": way.change},
                 expected={"factor per layer": "near 1", "remaining": f"above {self.remaining:g}"},
                 help="look at the activations and the scale of the weights on the way, or add residual "

@@ -93,10 +93,9 @@ class ExplodingGradient(Rule):
             if way.change <= self.factor or not guilty:
                 continue
             yield self.finding(
-                guilty[0],
+                guilty,
                 f"the gradient grows by a factor of {way.growth:.2g} per layer over {way.layers} layers, "
                 f"to {way.change:.2g} times its size at the first",
-                related=[weight.name for weight in guilty[1:]],
                 severity=self.note_if_published(guilty),
                 measured={"factor per layer": way.growth, "growth": way.change},
                 expected={"factor per layer": "near 1", "growth": f"below {self.factor:g}"},

@@ -243,10 +243,9 @@ class InitialLoss(Rule):
             if not guilty or not harm.classifies(model, logits) or _pooled(model, signal):
                 continue
             yield self.finding(
-                guilty[0],
+                guilty,
                 f"the logits of {logits.classes} classes start with std {logits.std:.3g}: a cross-entropy of "
                 f"{logits.loss:.3g}, where equal logits give {uniform:.3g}",
-                related=[t.name for t in guilty[1:]],
                 measured={"loss": logits.loss, "logit std": logits.std},
                 expected={"loss": uniform, "logit std": "below 1"},
                 help="draw the last layer smaller (std 1/√fan_in behind a norm), or start it at zero",
