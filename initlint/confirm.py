@@ -65,7 +65,7 @@ class Watch:
     tensors: tuple[tuple[str, int], ...]  # name and axis of units
     groups: tuple[torch.Tensor, ...]  # indices of units that were equal at the start
     movement: list[torch.Tensor]  # of each of `tensors`, a row a unit
-    touched: torch.Tensor  # units that ever had a gradient
+    touched: torch.Tensor  # units that ever had a gradient above rounding level
     zero: bool = True
     reached: bool = False  # by a gradient, in any batch
 
@@ -240,9 +240,8 @@ def _observe(watch: Watch, tensors: Mapping[str, torch.Tensor], batch: Batch, li
         return
     watch.reached = True
     watch.zero = watch.zero and not any(batch.sizes[name] for name in weights)
-    for part in watch.rows(batch.gradients, tensors):
-        watch.touched |= part.any(dim=1)
     for moved, part in zip(watch.movement, _moves(watch, tensors, batch, limits), strict=True):
+        watch.touched |= part.any(dim=1)
         moved += part
 
 

@@ -266,7 +266,7 @@ def _drowning(model: Evidence, signal: Signal) -> Harm | None:
 
 def _gradient(model: Evidence, weight: Tensor, *, small: bool) -> Harm | None:
     ratio = disproportion(model, weight)
-    if not ratio or (1 / ratio if small else ratio) < DISPROPORTION:
+    if not ratio or (_lost(model, weight, ratio) if small else ratio) < DISPROPORTION:
         return None
     text = (
         f"its gradient over its values is {1 / ratio:.3g} times smaller than the median weight's"
@@ -274,6 +274,24 @@ def _gradient(model: Evidence, weight: Tensor, *, small: bool) -> Harm | None:
         else f"its gradient over its values is {ratio:.3g} times the median weight's"
     )
     return Harm("gradient", text, "gradient / value", ratio)
+
+
+def _lost(model: Evidence, weight: Tensor, ratio: float) -> float:
+    """How many times smaller a weight makes its own gradient over its values.
+
+    What is missing from those that read its outputs as well is lost behind it, in a branch that is all
+    but closed say. Where a normalisation takes the scale away, the gradient falls as the values grow, and
+    the quotient with their square.
+    """
+    readers = [
+        r
+        for other in model.weights
+        if other.use is not None
+        and weight.name in other.use.wiring.sources
+        and (r := disproportion(model, other)) is not None
+    ]
+    lost = min(max(readers, default=1.0), 1.0) / ratio
+    return min(lost, _gain(weight) ** 2) if restored(model, weight) else lost
 
 
 # ---------------------------------------------------------------- walking

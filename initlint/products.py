@@ -31,11 +31,12 @@ def contract(seen: Consumption, i: int, node: fx.Node, operands: list[Operand]) 
         return rest
     seen.data[i] = True
     weight, data = (left, right) if side == 0 else (right, left)
+    for p in (data,) if side is not None else factors:
+        for tensor, layout in seen.layouts(p).items() if not seen.data[p] else ():
+            # a table of learned or fixed inputs
+            seen.meetings.append(Meeting(tensor, i, "table", None, axes.labelled(layout)))
     carried = seen.carried[weight]
     if side is not None and carried is not None:
-        for tensor, layout in seen.layouts(data).items():
-            if not seen.data[data]:  # a table of learned or fixed inputs
-                seen.meetings.append(Meeting(tensor, i, "table", None, axes.labelled(layout)))
         _apply(seen, i, node, side, carried, data)
     return rest
 
@@ -61,7 +62,9 @@ def _weight_side(seen: Consumption, node: fx.Node, left: int, right: int) -> int
         stacks = [p for p in (left, right) if seen.carried[p] is not None]
         return None if len(stacks) != 1 else int(stacks[0] == right)
     if seen.data[left] or seen.data[right]:
-        return int(seen.data[left])
+        # What a convolution is applied to is no kernel, even if the data made the kernel.
+        convolves = vocabulary.operation(node.target) in vocabulary.CONVOLUTIONS
+        return None if convolves and not seen.data[left] else int(seen.data[left])
     module = node.meta.get("module") or ""
     if "parametrizations" in module:
         return None

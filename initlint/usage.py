@@ -182,7 +182,7 @@ def _use(seen: Consumption, facts: Flow, wires: Wires, tensor: Stored, meetings:
 
 def _one_use(seen: Consumption, facts: Flow, tensor: Stored, meeting: Meeting) -> Use:
     i = meeting.node
-    role = _role(facts, tensor, meeting)
+    role = _role(seen, facts, tensor, meeting)
     given: dict[str, Any] = {}
     declared = tensor.declared
     if declared is not None and (role == "other" or "recurrent" in (role, declared.role)):
@@ -281,18 +281,20 @@ def _padding(node: Any) -> int | None:
 _PRODUCT = ("fan_in", "fan_out", "contracted", "outputs", "stacked", "groups", "transposed")
 
 
-def _role(facts: Flow, tensor: Stored, meeting: Meeting) -> Any:
+def _role(seen: Consumption, facts: Flow, tensor: Stored, meeting: Meeting) -> Any:
     """The role of a use, once it is known what the data is that a tensor multiplies or is added to.
 
-    "gain" is the factor right after a normalisation; any other factor of one element or one axis
-    (LayerScale, temperatures, gates) is a "scalar". What varies along one axis only is added as a
+    "gain" is the factor right after a normalisation that has none yet; any other factor of one element or
+    one axis (LayerScale, temperatures, gates) is a "scalar". What varies along one axis only is added as a
     "shift", what varies along several as a "table".
     """
     role = meeting.role
     if role == "multiply" and meeting.node in facts.gains:
         role = "gain" if meeting.labelled else "scale"
-    if role == "multiply" and meeting.partner is not None and facts.norm[facts.base[meeting.partner]]:
-        role = "gain" if meeting.labelled else "scale"
+    if role == "multiply" and meeting.partner is not None:
+        norm = facts.base[meeting.partner]
+        if facts.norm[norm] and not seen.weights[norm]:
+            role = "gain" if meeting.labelled else "scale"
     if role in ("multiply", "scale"):
         role = "scalar" if meeting.labelled <= 1 else "other"
     elif role == "add":

@@ -174,6 +174,22 @@ class Experts(nn.Module):
         return torch.einsum("be,beo->bo", weights, torch.einsum("beo,eoi->bei", h, self.down))
 
 
+class EqualStreams(nn.Module):
+    """Mixes streams with weights of sum one: as long as they hardly differ, the weights hardly matter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Parameter(torch.zeros(6, 5))
+        self.apart = nn.Parameter(torch.zeros(5, 1))
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weights = (x @ self.mix).softmax(-1)
+        mixed = (weights[..., None] * x[:, None] * (1 + 1e-6 * self.apart)).sum(1)
+        y: torch.Tensor = self.head(mixed)
+        return y
+
+
 class DeformableAttention(nn.Module):
     """Sampling weights from a zero layer with a zero bias, softmax over the points."""
 
@@ -324,6 +340,7 @@ LEARNS = [
     ),
     case("zero-linear", lambda: fill(nn.Linear(6, 3)), rows, weight=0, bias=0),
     case("deformable-attention", DeformableAttention, floats(2, 5, 8), attention_weights__weight=0),
+    case("equal-streams", EqualStreams, rows, mix=1),
     case("zero-router", lambda: Experts(False, "zero"), rows, router__weight=0),
     case("equal-router", lambda: Experts(False, "equal"), rows, router__weight=0),
     case("clones-with-a-router", lambda: Experts(True, "random"), rows, up=0, down=0),

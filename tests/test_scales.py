@@ -137,6 +137,31 @@ def test_what_a_normalisation_restores_does_no_harm() -> None:
     assert kind(harm.of_lack(plain, plain.by_name["4.weight"])) == "decay"
 
 
+class Branches(nn.Module):
+    """Branches of two layers, the last of them behind a scale that may all but close it."""
+
+    def __init__(self, std: float, scale: float) -> None:
+        super().__init__()
+        self.up, self.down = (nn.ModuleList(nn.Linear(64, 64) for _ in range(4)) for _ in range(2))
+        self.head, self.scale = nn.Linear(64, 10), scale
+        nn.init.normal_(self.up[3].weight, std=std)  # type: ignore[arg-type]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for i, (up, down) in enumerate(zip(self.up, self.down, strict=True)):
+            branch = down(nn.functional.layer_norm(up(x), (64,)))
+            x = x + branch * (self.scale if i == 3 else 1.0)
+        y: torch.Tensor = self.head(x)
+        return y
+
+
+def test_a_gradient_that_is_lost_behind_a_weight_is_not_its_own_loss() -> None:
+    for std, scale, expected in ((1.0, 1e-5, None), (10.0, 1.0, "gradient"), (1.0, 1.0, None)):
+        model = evidence(lambda std=std, scale=scale: Branches(std, scale), torch.randn(32, 64))  # type: ignore[misc]
+        weight = model.by_name["up.3.weight"]
+        assert (harm.disproportion(model, weight) < 1e-3) == (scale < 1 or std > 1)  # type: ignore[operator]
+        assert kind(harm.of_excess(model, weight)) == expected
+
+
 class Residual(nn.Module):
     """A stem and a pre-norm branch."""
 

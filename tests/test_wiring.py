@@ -56,6 +56,24 @@ def test_summands_are_the_weights_behind_each_operand() -> None:
     assert [f.summands for f in found.nodes.values() if f.summands] == [(("a.weight",), ("b.weight",))]
 
 
+def test_a_normalisation_has_one_gain() -> None:
+    model = Model(lambda m, x: m.norm(x) * m.scale, norm=nn.LayerNorm(8), scale=nn.Parameter(torch.ones(8)))
+    roles = {name: use.role for name, use in read(model).uses.items()}
+    assert roles == {"norm.weight": "gain", "norm.bias": "shift", "scale": "scalar"}
+    model.norm = nn.LayerNorm(8, elementwise_affine=False)
+    assert read(model).uses["scale"].role == "gain"
+
+
+def test_what_a_kernel_made_from_data_is_applied_to_is_a_table() -> None:
+    def modulated(m: Any, x: torch.Tensor) -> torch.Tensor:
+        kernel = m.kernel * m.style(x).view(4, 1, 8, 1, 1)
+        return functional.conv2d(m.start.repeat(1, 4, 1, 1), kernel.view(-1, 8, 3, 3), groups=4)
+
+    kernel, start = nn.Parameter(torch.randn(6, 8, 3, 3)), nn.Parameter(torch.randn(1, 8, 4, 4))
+    model = Model(modulated, kernel=kernel, start=start, style=nn.Linear(8, 8))
+    assert read(model).uses["start"].role == "table"
+
+
 def test_steps_are_the_functions_of_the_stored_value() -> None:
     assert wiring(Model(lambda m, x: x * m.s.exp(), s=scalar()), "s").steps == (Step("exp"),)
     assert wiring(Model(lambda m, x: x / m.s, s=scalar()), "s").steps == (Step("reciprocal"),)
