@@ -38,6 +38,13 @@ class Write:
     own: bool = False  # computed from what the tensor itself held before
 
 
+class Seeding(NamedTuple):
+    """One call of torch.manual_seed during the build."""
+
+    order: int  # of the last operation before it
+    site: Site
+
+
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """How a parameter or buffer got its values.
@@ -55,6 +62,7 @@ class Provenance:
     outdated: str | None = None  # name of the tensor whose values these were before it was written again
     origins: tuple[Write, ...] = ()  # operations on temporaries that the last write took its values from
     flush: Write | None = None  # the conversion that turned values into zeros: `arguments["flushed"]` of them
+    seeding: Seeding | None = None  # the last one before the values were drawn
     frozen: Site | None = None  # the line that set requires_grad to False; None where it was born so
 
     @property

@@ -10,7 +10,7 @@ import torch
 
 from initlint import spelling
 from initlint.dataflow import Dataflow, Kind, ancestry, moves, replaces
-from initlint.evidence import Provenance, Write
+from initlint.evidence import Provenance, Seeding, Write
 from initlint.finding import Site
 from initlint.recorder import Event, Recorder, Storage
 from initlint.sites import Instruction, Positions
@@ -109,8 +109,17 @@ class Reading:
             outdated=next((old for s, v in sources if (old := self._outdated(s, v))), None),
             origins=self._origins(storage),
             flush=self._flush(storage),
+            seeding=self._seeding(writes),
             frozen=frozen,
         )
+
+    def _seeding(self, writes: tuple[Write, ...]) -> Seeding | None:
+        drawn = max((write.order for write in writes if write.kind == "random"), default=0)
+        for order, lines in reversed(self.recorder.seedings.calls):
+            sites = [self.site(line) for line in lines]
+            if order < drawn and sites:
+                return Seeding(order, next((site for site in sites if site.package is None), sites[0]))
+        return None
 
     def _unwritten(self, storage: Storage, tensor: torch.Tensor) -> int:
         if tensor.is_meta or not tensor.numel() or not self.dataflow.tainted(storage):

@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from initlint.attributes import Attributes
 from initlint.constructors import Constructors
 from initlint.operators import Operator, learn
+from initlint.seeding import Seedings
 from initlint.sites import Instruction, Role, role
 
 #: Lines outside torch that are kept for one operation, and frames looked through for them.
@@ -144,6 +145,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.unwatched = False  # inside a constructor whose events will be repeated
         self._shortcuts = Constructors(self)
         self.attributes = Attributes(_line, self._owned)
+        self.seedings = Seedings(_lines, lambda: self.order)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -158,11 +160,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__enter__()  # type: ignore[no-untyped-call]
         self._shortcuts.__enter__()
         self.attributes.__enter__()
+        self.seedings.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.seedings.__exit__()
         self.attributes.__exit__()
         self._shortcuts.__exit__()
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from initlint import Evidence, Finding
     from initlint.evidence import Tensor
+    from initlint.finding import Site
 
 
 def cloned_encoder_layers() -> nn.Module:
@@ -37,6 +38,17 @@ def seeded_in_every_layer() -> nn.Module:
             return x @ self.weight
 
     return nn.Sequential(Dense(), nn.ReLU(), Dense())
+
+
+def seeded_by_the_factory() -> nn.Module:
+    import torch
+    from torch import nn
+
+    def make() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+
+    return nn.ModuleList([make(), make()])
 
 
 def repeated_expert() -> nn.Module:
@@ -124,6 +136,7 @@ class IdenticalSiblings(Rule):
     examples = (
         Example(cloned_encoder_layers, finds=("layers.0.linear1.weight", "layers.2.linear1.weight")),
         Example(seeded_in_every_layer, finds=("0.weight", "2.weight")),
+        Example(seeded_by_the_factory, finds=("0.0.weight", "1.0.weight", "0.2.weight", "1.2.weight")),
         Example(repeated_expert, finds=("weight",)),
         Example(drawn_again_after_cloning),
         Example(frozen_target_network),
@@ -151,7 +164,10 @@ class IdenticalSiblings(Rule):
         copied = any(p.provenance.copied_from for p in group)
         numbered = len({re.sub(r"\d+", "", p.name) for p in group}) < len(group)
         last = others[0].provenance.last_write
+        seeded = _seeded(group)
         how = f", made by {last.operation}" if copied and last and not last.default else ""
+        if seeded:
+            how = ", the generator seeded anew before each"
         return self.finding(
             first,
             f"{len(group)} parameters hold the same random values{how}: {_listed(group)}",
@@ -164,7 +180,8 @@ class IdenticalSiblings(Rule):
             if numbered or not copied
             else "note",  # a copy under another name is meant to be one
             related=[p.name for p in others],
-            locations=_story(group),
+            site=seeded[0] if seeded else None,
+            locations=(*(Location(line, "seeded here as well") for line in seeded[1:]), *_story(group)),
         )
 
     def _slices(self, weight: Tensor) -> Iterator[Finding]:
@@ -187,6 +204,13 @@ class IdenticalSiblings(Rule):
                     help="draw every slice of the stack on its own",
                     locations=_story([weight]),
                 )
+
+
+def _seeded(group: Sequence[Tensor]) -> tuple[Site, ...]:
+    """The lines that seeded torch's generator, each time anew, before each was drawn, the last one first."""
+    found = {p.provenance.seeding for p in group if p.provenance.copied_from is None}
+    distinct = sorted((s for s in found if s is not None), key=lambda seeding: -seeding.order)
+    return tuple(dict.fromkeys(s.site for s in distinct)) if len(distinct) == len(group) else ()
 
 
 def _listed(group: Sequence[Tensor]) -> str:

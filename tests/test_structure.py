@@ -13,7 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from initlint import registry
 from initlint.construct import Construction, construct, rebuild
+from initlint.engine import examine
 from initlint.evidence import Provenance, Rebuild, Tie, Unregistered
 from initlint.mentions import mention
 
@@ -31,6 +33,39 @@ def holding(**attributes: Any) -> Any:
     for name, value in attributes.items():
         setattr(model, name, value)
     return model
+
+
+# ---------------------------------------------------------------- what seeds
+
+
+def test_the_last_seeding_before_a_draw_and_none_of_what_came_with_the_build() -> None:
+    seed = torch.manual_seed
+
+    def build() -> Any:
+        first = nn.Linear(2, 2)
+        torch.manual_seed(1)
+        layers = [nn.Linear(2, 2), nn.Linear(2, 2)]
+        torch.random.manual_seed(2)
+        return holding(first=first, a=layers[0], b=layers[1], zeros=nn.Parameter(torch.zeros(2)))
+
+    start = build.__code__.co_firstlineno
+    seedings = {name: p.seeding for name, p in built(build).provenance.items() if name.endswith("weight")}
+    lines = {name: seeding and seeding.site.line - start for name, seeding in seedings.items()}
+    assert lines == {"first.weight": None, "a.weight": 2, "b.weight": 2}
+    assert torch.manual_seed is torch.random.manual_seed is seed
+
+
+def test_layers_that_are_seeded_alike_are_alike_because_of_that_line() -> None:
+    def make() -> nn.Module:
+        torch.manual_seed(0)
+        layers = [nn.Linear(8, 8), nn.ReLU()]
+        return nn.Sequential(*layers)
+
+    rules = [rule() for rule in registry.load().rules if rule.code == "IL104"]
+    start = make.__code__.co_firstlineno
+    for build, lines in ((lambda: nn.ModuleList([make(), make()]), [1]), (make, [])):
+        found = examine("model", lambda build=build: build, rules).findings  # type: ignore[misc]
+        assert [f.site and f.site.line - start for f in found] == lines
 
 
 # ---------------------------------------------------------------- what hides
