@@ -181,8 +181,9 @@ class GainMismatch(Rule):
     slip: float = 2.0
     #: Growth or shrinkage at the end of a chain, predicted and measured: √2 a layer reaches it in four.
     total: float = 3.0
-    #: Where that comes to a warning: a few layers of Xavier before ReLU, as in graph networks, do not.
-    visible: float = 10.0
+    #: Where that comes to a warning: five layers of Xavier before ReLU; three or four, as in graph networks,
+    #: do not.
+    visible: float = 5.0
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         slips = list(self._slips(model))

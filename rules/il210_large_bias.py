@@ -67,9 +67,43 @@ def detection_prior() -> nn.Module:
 def prior_of_one_in_a_hundred_thousand() -> nn.Module:
     from torch import nn
 
-    head = nn.Linear(32, 20)
-    nn.init.constant_(head.bias, -11.5)
-    return nn.Sequential(head)
+    model = nn.Sequential(nn.Conv1d(6, 20, 1))
+    nn.init.constant_(model.get_parameter("0.bias"), -11.5)
+    return model
+
+
+def row_of_outputs_at_minus_ten() -> nn.Module:
+    from torch import nn
+
+    model = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 4))
+    nn.init.constant_(model.get_parameter("2.bias"), -10.0)
+    return model
+
+
+def residual_branch(bias: float) -> nn.Module:
+    """A branch whose last weight is zero, as usual."""
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.first, self.last = nn.LayerNorm(32), nn.Linear(32, 32), nn.Linear(32, 32)
+            nn.init.zeros_(self.last.weight)
+            nn.init.constant_(self.last.bias, bias)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            branch: torch.Tensor = self.last(self.first(self.norm(x)).relu())
+            return x + branch
+
+    return nn.Sequential(Block(), nn.Linear(32, 4))
+
+
+def residual_branch_of_a_large_constant() -> nn.Module:
+    return residual_branch(10.0)
+
+
+def residual_branch_of_zeros() -> nn.Module:
+    return residual_branch(0.0)
 
 
 def queries_keys_and_values() -> nn.Module:
@@ -172,11 +206,14 @@ class LargeBias(Rule):
         Example(bias_of_ten, finds=("0.bias",), inputs=rows),
         Example(drawn_far_too_wide, finds=("0.bias",), inputs=rows),
         Example(queries_keys_and_values, finds=("qkv.bias",), inputs=tokens),
+        Example(row_of_outputs_at_minus_ten, finds=("2.bias",), inputs=rows),
+        Example(residual_branch_of_a_large_constant, finds=("0.last.bias",), inputs=rows),
+        Example(residual_branch_of_zeros, inputs=rows),
         Example(bias_of_one, inputs=rows),
         Example(taken_out_by_a_batch_norm, inputs=rows),
         Example(forget_gate_bias, inputs=sequences),
         Example(detection_prior, inputs=rows),
-        Example(prior_of_one_in_a_hundred_thousand, inputs=rows),
+        Example(prior_of_one_in_a_hundred_thousand, inputs=sequences),
         Example(gate_that_starts_closed, inputs=rows),
         Example(steps_of_a_state_space, inputs=rows),
     )
@@ -191,7 +228,7 @@ class LargeBias(Rule):
                 continue
             squashed = use.reaches_output or use.activation in ("sigmoid", "softplus", "exp", "logsigmoid")
             limit = max(self.sigmas * spread, self.rarest if squashed else self.least)
-            lowest = max(limit, self.sparsest) if use.reaches_output else limit
+            lowest = max(limit, self.sparsest) if use.reaches_output and _dense(model, bias) else limit
             share = sum(x > limit or x < -lowest for x in figures.sample) / max(len(figures.sample), 1)
             if share > self.units:
                 yield self.finding(
@@ -233,7 +270,15 @@ def _weight(model: Evidence, bias: Tensor) -> Tensor | None:
 def _beside_zeros(model: Evidence, bias: Tensor) -> bool:
     """A layer whose weight starts at zero starts as the constant that somebody chose: a gate, a prior."""
     weight = _weight(model, bias)
-    return weight is not None and weight.statistics is not None and weight.statistics.absmax == 0
+    if weight is None or weight.statistics is None or (weight.use is not None and weight.use.ends_residual):
+        return False
+    return weight.statistics.absmax == 0
+
+
+def _dense(model: Evidence, bias: Tensor) -> bool:
+    """Its outputs are rows of values for many places, of which few hold an object."""
+    signal = model.signals_by_node.get(bias.use.node) if bias.use is not None else None
+    return signal is not None and len(signal.shape) > 2
 
 
 def _taken_out(model: Evidence, bias: Tensor) -> bool:
