@@ -102,6 +102,7 @@ def check(
         inputs=None if inputs is None else lambda: inputs,
         loss=None if loss is None else lambda: loss,
         settings=settings,
+        borrowed=isinstance(model, nn.Module),
     )
     return Report(Tool.here(settings.seed, settings.device), (target,))
 

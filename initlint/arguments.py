@@ -178,16 +178,16 @@ class Maker:
             case "causal":
                 return torch.ones(shape, dtype=torch.bool, device=device).triu(1)
             case "boxes":
-                corner = torch.rand((*shape[:-1], 2), generator=generator) * 16
-                size = torch.rand((*shape[:-1], 2), generator=generator) * 16 + 8
+                corner = torch.rand((*shape[:-1], 2), generator=generator, device="cpu") * 16
+                size = torch.rand((*shape[:-1], 2), generator=generator, device="cpu") * 16 + 8
                 return torch.cat([corner, corner + size], dim=-1).to(device, dtype)
             case "adjacency":
-                links = torch.rand(shape, generator=generator) < 0.3
-                links = links | links.transpose(-1, -2) | torch.eye(shape[-1], dtype=torch.bool)
+                links = torch.rand(shape, generator=generator, device="cpu") < 0.3
+                links = links | links.transpose(-1, -2) | torch.eye(shape[-1], dtype=torch.bool, device="cpu")
                 return (links / links.sum(-1, keepdim=True)).to(device, dtype)
             case "unit":
-                return torch.rand(shape, generator=generator).to(device, dtype)
+                return torch.rand(shape, generator=generator, device="cpu").to(device, dtype)
         if spec.kind == "float":
             real = torch.complex64 if dtype.is_complex else torch.float32
-            return torch.randn(shape, generator=generator, dtype=real).to(device, dtype)
-        return torch.randint(0, max(1, spec.high), shape, generator=generator).to(device, dtype)
+            return torch.randn(shape, generator=generator, dtype=real, device="cpu").to(device, dtype)
+        return torch.randint(0, max(1, spec.high), shape, generator=generator, device="cpu").to(device, dtype)

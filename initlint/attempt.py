@@ -165,7 +165,7 @@ def _batched() -> Iterator[None]:
         ):
             rank = 3
         elif isinstance(module, _ConvNd):
-            rank = module.weight.dim()
+            rank = len(module.kernel_size) + 2
         elif isinstance(module, nn.RNNCellBase):
             rank = 2
         if rank == args[0].dim() + 1:

@@ -15,6 +15,7 @@ from itertools import product
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from initlint.evidence import Confirmation, Gradient, Statistics, Use
 from initlint.inputs import Inputs
@@ -145,7 +146,9 @@ def _settle(
     trial: Trial, wanted: tuple[Suspect, ...], dtype: torch.dtype, deadline: float
 ) -> dict[str, Confirmation]:
     limits = LIMITS[dtype]
-    tensors = {n: p for n, p in trial.model.named_parameters() if p.requires_grad and p.numel()}
+    tensors = {
+        n: p for n, p in trial.model.named_parameters() if p.requires_grad and not is_lazy(p) and p.numel()
+    }
     watches = [_watch(tensors, s) for s in wanted if tensors.keys() >= {s.name, *s.peers}]
     constant = [p for p in tensors.values() if p.numel() and bool((p == p.reshape(-1)[0]).all())]
     doubtful: list[Watch] = watches
@@ -195,7 +198,7 @@ def _watch(tensors: Mapping[str, torch.Tensor], suspect: Suspect) -> Watch:
     return Watch(
         suspect,
         members,
-        tuple(torch.tensor(group) for group in groups.values() if len(group) > 1),
+        tuple(torch.tensor(group, device="cpu") for group in groups.values() if len(group) > 1),
         [torch.zeros_like(part) for part in rows],
         torch.zeros(len(rows[0]), dtype=torch.bool, device=rows[0].device),
     )
@@ -268,7 +271,7 @@ def _stuck(watch: Watch, limits: Limits) -> int:
 def _alike(parts: list[torch.Tensor], limits: Limits) -> torch.Tensor:
     """Which rows equal another: neighbours in the order of a random projection are compared."""
     generator = torch.Generator().manual_seed(0)
-    directions = [torch.randn(part.shape[1], generator=generator).to(part) for part in parts]
+    directions = [torch.randn(part.shape[1], generator=generator, device="cpu").to(part) for part in parts]
     order = torch.stack([part @ d for part, d in zip(parts, directions, strict=True)]).sum(0).argsort()
     same = torch.ones(len(order) - 1, dtype=torch.bool, device=order.device)
     for part in parts:
@@ -325,7 +328,10 @@ def _redraw(tensors: Iterable[torch.Tensor], generator: torch.Generator) -> None
         if tensor.numel() == 0:
             continue
         if tensor.dim() > 1:
-            values = torch.randn(tensor.shape, generator=generator) * (len(tensor) / tensor.numel()) ** 0.5
+            values = (
+                torch.randn(tensor.shape, generator=generator, device="cpu")
+                * (len(tensor) / tensor.numel()) ** 0.5
+            )
         else:
-            values = torch.rand(tensor.shape, generator=generator) + 0.5
+            values = torch.rand(tensor.shape, generator=generator, device="cpu") + 0.5
         tensor.copy_(values)

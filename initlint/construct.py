@@ -8,7 +8,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -19,6 +19,8 @@ from initlint.discarded import lost_writes
 from initlint.evidence import LostWrite, MemberTest, ModuleRecord, Provenance, Rebuild, Tie, Unregistered
 from initlint.finding import Site
 from initlint.hiding import hidden, unregistered
+from initlint.inputs import Inputs
+from initlint.lazy import decide, first_calls, undecided
 from initlint.membertests import member_tests
 from initlint.provenance import Reading
 from initlint.questions import Questions
@@ -30,6 +32,7 @@ from initlint.target import blame
 from initlint.tying import ties
 
 Factory = Callable[[], nn.Module]
+Feed = Callable[[nn.Module], Inputs | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +50,25 @@ class Construction:
     seconds: Mapping[str, float] = field(default_factory=dict)
     recorded: bool = True  # the build was watched
     build: Factory | None = None
+    inputs: Inputs | None = None  # those that gave lazy layers their shapes
 
 
 def construct(
-    load: Callable[[], Factory], *, seed: int, enter: Callable[[str], None] = lambda stage: None
+    load: Callable[[], Factory],
+    *,
+    seed: int,
+    enter: Callable[[str], None] = lambda stage: None,
+    feed: Feed = lambda model: None,
 ) -> Construction:
     """Import the target with `load()`, build it, and read the record. `enter` hears "construct" begin.
 
+    Lazy layers get the shapes that they would have after a forward of what `feed` finds for the model.
     Raises TargetError of stage "import" or "build". Generators and the determinism flag are restored.
     """
     questions = Questions()
     recorder = Recorder(questions.paused)
     try:
-        return _construct(load, recorder, questions, seed, enter)
+        return _construct(load, recorder, questions, seed, enter, feed)
     finally:
         recorder.close()
 
@@ -70,6 +79,7 @@ def _construct(
     questions: Questions,
     seed: int,
     enter: Callable[[str], None],
+    feed: Feed,
 ) -> Construction:
     with _generators(), _stdout_to_stderr(), _poisoned() as poisoned:
         start = time.perf_counter()
@@ -85,9 +95,15 @@ def _construct(
                 raise TypeError(f"the target returned {_described(model)}, not a torch.nn.Module")
             if (reason := fault(model)) is not None:
                 raise TypeError(reason)
+        inputs = feed(model) if undecided(model) else None
+        if inputs is not None:
+            calls = first_calls(model, inputs)
+            with _told("build"), recorder:
+                decide(calls)
         built = time.perf_counter()
         filled = poisoned()
-    return _read(model, build, recorder, questions, filled, imported - start, built - imported)
+    read = _read(model, build, recorder, questions, filled, imported - start, built - imported)
+    return replace(read, inputs=inputs)
 
 
 def _read(
@@ -108,7 +124,8 @@ def _read(
     records = module_records(seen)
     found = hidden(model)
     lines = {path: record.construction for record in records for path in record.paths}
-    recorded = not tensors or any(reading.known(tensor) for tensor in tensors.values())
+    valued = [tensor for tensor in tensors.values() if not is_lazy(tensor)]
+    recorded = not valued or any(map(reading.known, valued))
     provenance = reading.provenances(tensors, lines)
     tied = ties(seen, provenance)
     strays = [tensor for item in found for tensor in item.tensors]

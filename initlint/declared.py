@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import prod
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
 
 from initlint.evidence import Use
+from initlint.soundness import attribute
 
 #: Gates that one recurrent weight holds, and what follows them.
 GATES = {"LSTM": (4, "sigmoid"), "GRU": (3, "sigmoid"), "RNN": (1, "tanh")}
@@ -118,7 +118,7 @@ def _recurrent(owner: nn.Module, local: str, shape: tuple[int, ...]) -> dict[str
 
 def _parametrized(path: str, module: nn.Module, uses: dict[str, Use]) -> None:
     """A parametrized weight, stored as `parametrizations.weight.original`, is used as the weight it makes."""
-    parametrizations: Mapping[str, nn.Module] = getattr(module, "parametrizations", None) or {}
+    parametrizations = attribute(module, "parametrizations")
     if not isinstance(parametrizations, nn.ModuleDict):
         return
     for local, chain in parametrizations.items():

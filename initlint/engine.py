@@ -96,8 +96,9 @@ def examine(
     module: Callable[[], ModuleType | None] = lambda: None,
     settings: Settings = Settings(),
     enter: Callable[[str], None] = lambda stage: None,
+    borrowed: bool = False,
 ) -> TargetReport:
-    """Lint the model that `load()()` builds.
+    """Lint the model that `load()()` builds; one that is `borrowed` keeps its lazy layers as they are.
 
     `inputs`, `loss` and `module` (the target's own, for its `example_inputs`) are called after the
     build. `enter` hears the name of every stage as it starts. Failures of the target are part of the
@@ -106,7 +107,12 @@ def examine(
     clock = Clock(enter)
     try:
         enter("import")
-        construction = construct(load, seed=settings.seed, enter=enter)
+        construction = construct(
+            load,
+            seed=settings.seed,
+            enter=enter,
+            feed=lambda model: None if borrowed else _feed(model, inputs, module, settings),
+        )
     except TargetError as error:
         return TargetReport(name, status="error", error=_failure(error), seconds=clock.seconds)
     clock.seconds.update(construction.seconds)
@@ -235,23 +241,44 @@ def _inputs(
     if not settings.probe:
         gathered.missing["probe"] = "no probe: --no-probe was given"
         return None
-    if any(map(is_lazy, gathered.tensors.values())):
-        gathered.missing["probe"] = "no probe: lazy parameters have no values before the first forward"
-        return None
+    if gathered.construction.inputs is not None:
+        return gathered.construction.inputs
     meta = next((name for name, tensor in gathered.tensors.items() if tensor.is_meta), None)
     if meta is not None:
         raise TargetError("probe", "RuntimeError", f"{meta} is on the meta device and has no values")
-    model = gathered.construction.model
+    found = _sought(gathered.construction.model, inputs, module, settings)
+    if isinstance(found, NotFound):
+        gathered.missing["probe"] = f"no probe: {found.reason}"
+        return None
+    return found
+
+
+def _sought(
+    model: nn.Module,
+    inputs: Callable[[], object] | None,
+    module: Callable[[], ModuleType | None],
+    settings: Settings,
+) -> Inputs | NotFound:
     seed = settings.seed + 1  # under the seed of the build they would repeat the values of the first weights
     if inputs is not None:
         return probe_inputs.given(inputs())
     if settings.input_shape is not None:
         return probe_inputs.from_shape(settings.input_shape, model, seed=seed)
-    found = probe_inputs.find(model, module=module(), seed=seed)
-    if isinstance(found, NotFound):
-        gathered.missing["probe"] = f"no probe: {found.reason}"
+    return probe_inputs.find(model, module=module(), seed=seed)
+
+
+def _feed(
+    model: nn.Module,
+    inputs: Callable[[], object] | None,
+    module: Callable[[], ModuleType | None],
+    settings: Settings,
+) -> Inputs | None:
+    """What gives a model's lazy layers their shapes; None where the probe will not run or will fail."""
+    try:
+        found = _sought(model, inputs, module, settings) if settings.probe else None
+    except TargetError:
         return None
-    return found
+    return found if isinstance(found, Inputs) else None
 
 
 def _run_probe(gathered: Gathered, loss: Loss | None, settings: Settings) -> None:

@@ -278,12 +278,12 @@ def _equal_slices(gradient: torch.Tensor, axis: int, absmax: float) -> int:
     close = np.diff(projected[order]) <= 8 * tolerance * largest
     if not close.any():
         return 0
-    first, second = torch.as_tensor(order[:-1][close]), torch.as_tensor(order[1:][close])
+    first, second = torch.from_numpy(order[:-1][close]), torch.from_numpy(order[1:][close])
     slices = gradient.view(before, count, after)
     few = slices[:: max(1, before // 8), :, :: max(1, after // 8)]
     alike = _alike(few, first, second, tolerance * absmax)
     first, second = first[alike], second[alike]
-    sizes = slices[:, first].abs().amax((0, 2)) if first.numel() else torch.zeros(0)
+    sizes = slices[:, first].abs().amax((0, 2)) if first.numel() else slices.new_zeros(0)
     return int(_alike(slices, first, second, tolerance * sizes).sum())
 
 
@@ -292,10 +292,12 @@ def _alike(
 ) -> torch.Tensor:
     """Which pairs of slices along axis 1 differ by no more than `bound` anywhere."""
     if not first.numel():
-        return torch.zeros(0, dtype=torch.bool)
+        return torch.zeros(0, dtype=torch.bool, device="cpu")
     return ((slices[:, first] - slices[:, second]).abs().amax((0, 2)) <= bound).cpu()
 
 
 @lru_cache(maxsize=256)
 def _direction(length: int) -> torch.Tensor:
-    return torch.randn(length, generator=torch.Generator().manual_seed(length), dtype=torch.float32)
+    return torch.randn(
+        length, generator=torch.Generator().manual_seed(length), dtype=torch.float32, device="cpu"
+    )

@@ -8,12 +8,13 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from initlint.arguments import BATCH, EDGES, LENGTH, NODES, WIDTH, Call, Constant, Group, Spec, TensorSpec
 from initlint.soundness import attribute
@@ -102,7 +103,7 @@ def _first(value: Any) -> int:
 
 def channels(model: nn.Module) -> int:
     """Channels of an image: as configured, else of the first convolution."""
-    first = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+    first = next((_channels(m) for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
     return number(
         model, "num_channels", "in_channels", "in_chans", "channels", section="vision", default=first
     )
@@ -121,26 +122,34 @@ def first_layer(model: nn.Module) -> nn.Module | None:
 
 def _linear(module: nn.Module) -> bool:
     """A stand-in for a linear layer: quantised, low-rank."""
-    return isinstance(getattr(module, "in_features", None), int) and not hasattr(module, "kernel_size")
+    return isinstance(attribute(module, "in_features"), int) and attribute(module, "kernel_size") is None
+
+
+def _channels(layer: _ConvNd) -> int:
+    """Channels that a convolution takes; a lazy one takes what comes, as from a coloured image."""
+    return 3 if _undecided(layer) else layer.in_channels
+
+
+def _undecided(layer: nn.Module) -> bool:
+    """A lazy layer, which learns what it takes from its first input."""
+    return isinstance(layer, LazyModuleMixin) and layer.has_uninitialized_params()
 
 
 def taken_by(layer: nn.Module | None, model: nn.Module) -> TensorSpec:
     """What a layer takes."""
     match layer:
         case _ConvTransposeNd():
-            return TensorSpec((BATCH, layer.in_channels, *[1] * len(layer.kernel_size)))
+            return TensorSpec((BATCH, _channels(layer), *[1] * len(layer.kernel_size)))
         case nn.Conv1d():
             samples = WAVE if layer.in_channels == 1 else 128
-            return TensorSpec((BATCH, layer.in_channels, samples), settled=frozenset({1}))
+            return TensorSpec((BATCH, _channels(layer), samples), settled=frozenset({1}))
         case nn.Conv2d() | nn.BatchNorm2d():
-            count = layer.in_channels if isinstance(layer, nn.Conv2d) else layer.num_features
+            count = _channels(layer) if isinstance(layer, nn.Conv2d) else layer.num_features or 3
             return TensorSpec((BATCH, count, *image_size(model)), settled=frozenset({1}))
         case nn.Conv3d():
-            return TensorSpec((BATCH, layer.in_channels, 16, 64, 64), settled=frozenset({1}))
+            return TensorSpec((BATCH, _channels(layer), 16, 64, 64), settled=frozenset({1}))
         case nn.Linear():
-            return TensorSpec((BATCH, layer.in_features))
-        case nn.Module(in_features=int(width)):
-            return TensorSpec((BATCH, width))
+            return TensorSpec((BATCH, WIDTH if _undecided(layer) else layer.in_features))
         case nn.Bilinear():
             return TensorSpec((BATCH, layer.in1_features))
         case nn.Embedding():
@@ -156,10 +165,12 @@ def taken_by(layer: nn.Module | None, model: nn.Module) -> TensorSpec:
         case nn.LayerNorm():
             return TensorSpec((BATCH, *layer.normalized_shape))
         case _BatchNorm():
-            return TensorSpec((BATCH, layer.num_features))
+            return TensorSpec((BATCH, layer.num_features or WIDTH))
         case None if isinstance(model, torch.jit.ScriptModule):  # its layers have weights, but no classes
             weight = next((p for p in model.parameters() if p.dim() > 1), torch.empty(0, WIDTH))
             return TensorSpec((BATCH, weight.shape[1], *(image_size(model) if weight.dim() == 4 else ())))
+        case nn.Module() if _linear(layer):
+            return TensorSpec((BATCH, cast(int, attribute(layer, "in_features"))))
     return TensorSpec((BATCH, WIDTH))
 
 

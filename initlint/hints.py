@@ -25,7 +25,7 @@ def hints(model: nn.Module, seed: int) -> Iterator[tuple[str, tuple[Any, ...], d
     for name in ("pretrained_cfg", "default_cfg"):
         size = _input_size(attribute(model, name))
         if size is not None:
-            yield f"{name} input_size", (torch.randn((BATCH, *size), generator=generator),), {}
+            yield f"{name} input_size", (torch.randn((BATCH, *size), generator=generator, device="cpu"),), {}
             break
     if isinstance(attribute(model, "main_input_name"), str):
         return  # a transformers model: its configuration says more than its dummy inputs

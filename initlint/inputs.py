@@ -98,7 +98,7 @@ def from_shape(text: str, model: nn.Module, *, seed: int = 0) -> Inputs:
     found = infer(model, seed=seed, shape=shape)
     if isinstance(found, Found):
         return Inputs(found.args, found.kwargs, "given", f"{describe(found.args, found.kwargs)}, given")
-    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed), device="cpu")
     return Inputs((values,), {}, "given", f"{describe((values,), {})}, given")
 
 

@@ -279,7 +279,7 @@ def _direction(output: torch.Tensor, generator: torch.Generator) -> torch.Tensor
     classes = output.shape[1 if output.dim() > 3 else -1]
     size = classes**0.5 / output.numel()
     kind = torch.complex64 if output.is_complex() else torch.float32
-    noise: torch.Tensor = torch.randn(output.shape, generator=generator, dtype=kind) * size
+    noise: torch.Tensor = torch.randn(output.shape, generator=generator, dtype=kind, device="cpu") * size
     return noise.to(output.device, output.dtype)
 
 

@@ -62,8 +62,8 @@ def role(code: CodeType) -> Role:
     """What a frame that runs this code stands for.
 
     "init" is a function of torch.nn.init or one that stands in for it, "constructor" the `__init__` of a
-    torch.nn module, "torch" any other frame that no user wrote, "own" initlint's, "user" all the rest,
-    libraries included.
+    torch.nn module or what a lazy one leaves for the first forward, "torch" any other frame that no user
+    wrote, "own" initlint's, "user" all the rest, libraries included.
     """
     filename, name = code.co_filename, code.co_name
     if filename.endswith(_INITIALISERS):
@@ -74,7 +74,8 @@ def role(code: CodeType) -> Role:
         return "user"
     if os.path.abspath(filename).startswith(_OWN):
         return "own"
-    return "constructor" if name == "__init__" and filename.startswith(_TORCH_NN) else "torch"
+    constructs = name in ("__init__", "_infer_parameters") and filename.startswith(_TORCH_NN)
+    return "constructor" if constructs else "torch"
 
 
 class Positions:

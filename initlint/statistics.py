@@ -52,7 +52,7 @@ class _Workspace:
     def block(self, purpose: str, dtype: torch.dtype) -> torch.Tensor:
         """An uninitialised block of `BLOCK` values."""
         if (purpose, dtype) not in self._blocks:
-            self._blocks[purpose, dtype] = torch.empty(BLOCK, dtype=dtype)
+            self._blocks[purpose, dtype] = torch.empty(BLOCK, dtype=dtype, device="cpu")
         return self._blocks[purpose, dtype]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from initlint.inputs import Inputs
@@ -121,7 +122,7 @@ def undone(
 
 def precisions(model: nn.Module) -> tuple[torch.dtype | None, ...]:
     """Precisions to try, best first; None keeps the model's own."""
-    floating = [p for p in model.parameters() if p.is_floating_point()]
+    floating = [p for p in model.parameters() if not is_lazy(p) and p.is_floating_point()]
     if sum(p.numel() for p in floating) > MOST_IN_DOUBLE:
         return (None,)
     if any(p.dtype in (torch.float16, torch.bfloat16) for p in floating):
@@ -130,6 +131,8 @@ def precisions(model: nn.Module) -> tuple[torch.dtype | None, ...]:
 
 
 def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    if is_lazy(tensor):
+        return tensor
     if tensor.is_complex():
         return tensor.to(dtype.to_complex())
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
@@ -211,7 +214,7 @@ def random_objective(output: Any, generator: torch.Generator) -> torch.Tensor:
     terms = []
     for leaf in leaves:
         real = torch.view_as_real(leaf) if leaf.is_complex() else leaf
-        targets = torch.randn(real.shape, generator=generator, dtype=torch.float64).to(real)
+        targets = torch.randn(real.shape, generator=generator, dtype=torch.float64, device="cpu").to(real)
         terms.append((real * targets).mean() if real.dim() else real)
     return torch.stack([term.to(terms[0]) for term in terms]).sum()
 

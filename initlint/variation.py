@@ -23,9 +23,9 @@ def reordered(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         return tensor
     flat = tensor.detach().reshape(-1)
     if tensor.is_floating_point() and tensor.dim() > 1 and bool((flat == flat[0]).all()):
-        noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+        noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64, device="cpu")
         return tensor.detach() + noise.to(tensor)
-    order = torch.randperm(flat.numel(), generator=generator)
+    order = torch.randperm(flat.numel(), generator=generator, device="cpu")
     return flat[order.to(flat.device)].reshape(tensor.shape)
 
 

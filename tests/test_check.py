@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -101,3 +102,51 @@ def test_json() -> None:
     document = json.loads(report.to_json())
     assert document["schema"] == 1
     assert document["targets"][0]["findings"][0]["code"] == "IL301"
+
+
+def test_a_default_device_that_the_code_sets() -> None:
+    class Elsewhere(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> Any:
+            torch.set_default_device("meta")
+            for layer in self:
+                x = layer(x)
+            return x
+
+    def build() -> nn.Module:
+        equal = nn.Linear(8, 8)
+        nn.init.constant_(equal.weight, 0.1)
+        return Elsewhere(nn.Linear(4, 8), nn.ReLU(), equal, nn.ReLU(), nn.Linear(8, 2))
+
+    def left() -> nn.Module:
+        model = nn.Sequential(*build().children())
+        torch.set_default_device("meta")
+        return model
+
+    try:
+        for factory in (build, left):
+            report = initlint.check(factory)
+            assert report.targets[0].error is None
+            assert [finding.subject for finding in report.findings] == ["2.weight"]
+    finally:
+        torch.set_default_device(None)
+
+
+def test_attributes_that_raise_what_they_like() -> None:
+    class Particular(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 8), nn.Linear(8, 2)
+
+        def __getattr__(self, name: str) -> torch.Tensor | nn.Module:
+            try:
+                return super().__getattr__(name)
+            except AttributeError:
+                raise ValueError(f"who asks for {name}") from None
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hidden: torch.Tensor = self.first(x).relu()
+            return hidden @ self.second.weight.T + self.second.bias
+
+    report = initlint.check(Particular)
+    (target,) = report.targets
+    assert (target.status, target.inputs, target.not_run, target.findings) == ("ok", "inferred", (), ())
