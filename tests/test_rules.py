@@ -147,7 +147,7 @@ def test_odd_models_are_not_blamed(odd: Odd) -> None:
 def test_models_stay_as_they_were(odd: Odd) -> None:
     model = odd.build()
     before = state(model)
-    lint(lambda: model, [rule() for rule in RULES], odd.inputs)
+    examine("model", lambda: lambda: model, [rule() for rule in RULES], inputs=odd.inputs, borrowed=True)
     assert state(model) == before
 
 
