@@ -125,7 +125,8 @@ def find(
 
 
 def _reason(fruitless: Fruitless, refused: list[str]) -> str:
-    tried = f"no inputs could be inferred in {fruitless.tries} tries"
+    tries = "1 try" if fruitless.tries == 1 else f"{fruitless.tries} tries"
+    tried = f"no inputs could be inferred in {tries}"
     if fruitless.text:
         tried += f"; the one that came furthest, ({fruitless.text}), ended in {fruitless.error}"
     hint = f"; not run either: {', '.join(refused)}" if refused else ""

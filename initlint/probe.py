@@ -29,10 +29,11 @@ from initlint.evidence import Coupling, Gradient, Logits, Scale, Signal, Unregis
 from initlint.figures import duplicates, readable, sample, scale
 from initlint.inputs import Inputs
 from initlint.meter import Meter, Reading
+from initlint.nests import ATOMS, tensors
 from initlint.preserve import CopyOnWrite, Snapshot, preserved, snapshot
 from initlint.running import Running
 from initlint.target import blame
-from initlint.trace import ATOMS, Leaf, Made, Recorder, Trace, ancestors, tensors
+from initlint.trace import Leaf, Made, Recorder, Trace, ancestors
 
 Loss = Callable[..., torch.Tensor]
 UNDERFLOW_SCALE = 2.0**12  # gradients that are zero in float16 but not with a loss scaled by this underflow

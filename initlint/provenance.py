@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from initlint import spelling
+from initlint import spelling, views
 from initlint.dataflow import Dataflow, Kind, ancestry, moves, replaces
 from initlint.evidence import Provenance, Seeding, Write
 from initlint.finding import Site
@@ -164,7 +164,7 @@ class Reading:
         """Writes that covered any of the tensor; what one call of a torch.nn.init function did is one."""
         extent = None
         if tensor is not None and tensor.numel() < storage.numel:
-            extent = _extent(int(tensor.storage_offset()), tensor.size(), tensor.stride())
+            extent = views.extent(int(tensor.storage_offset()), tensor.size(), tensor.stride())
         groups: list[list[int]] = []
         for index, event in enumerate(storage[:version]):
             if event.operator.empty or moves(event) or (extent is not None and not _overlaps(event, extent)):
@@ -250,14 +250,10 @@ def _same_call(first: Event, event: Event) -> bool:
     )
 
 
-def _extent(offset: int, size: Iterable[int], stride: Iterable[int]) -> tuple[int, int]:
-    return offset, offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) + 1
-
-
 def _overlaps(event: Event, extent: tuple[int, int]) -> bool:
     if event.part is None:
         return True
-    low, high = _extent(*event.part)
+    low, high = views.extent(*event.part)
     return low < extent[1] and extent[0] < high
 
 

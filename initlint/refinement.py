@@ -17,7 +17,7 @@ from torch import nn
 from initlint.arguments import Call, Maker, Path, TensorSpec
 from initlint.attempt import Success, attempt
 from initlint.guess import by_name
-from initlint.trace import tensors
+from initlint.nests import tensors
 
 FEATURES = 2  # dimensions of an argument whose last one holds features or positions, all of them used
 SERIES = 3  # dimensions of the largest argument that is tried: of images every layer sees all channels

@@ -53,7 +53,7 @@ def package(filename: str) -> str | None:
 def outside(filename: str) -> bool:
     """The file is neither torch's, nor Python's, nor initlint's, nor of a package that only wraps torch."""
     if filename.startswith("<"):
-        return not filename.startswith(("<frozen", "<string", "<attrs", "<torch"))
+        return not filename.startswith(("<frozen", "<string", "<attrs", "<torch", "<eval_with_key>"))
     path = os.path.abspath(filename)
     return not path.startswith((_TORCH, _OWN)) and package(path) not in _WRAPPERS
 
@@ -113,15 +113,24 @@ def position(instruction: Instruction) -> tuple[int, int, int, int]:
 
 def here(frame: FrameType | None) -> Site | None:
     """The innermost line outside torch, from this frame outwards."""
-    while frame is not None:
-        code = frame.f_code
-        if role(code) == "user":
-            file = code.co_filename
-            return Site(
-                file if file.startswith("<") else os.path.abspath(file),
-                frame.f_lineno,
-                code.co_name,
-                package(file),
-            )
+    while frame is not None and not _users(frame.f_code):
         frame = frame.f_back
-    return None
+    return None if frame is None else _site(frame.f_code, frame.f_lineno)
+
+
+def in_forward(frame: FrameType | None) -> Site | None:
+    """The line of the innermost method called forward, outside torch, from this frame outwards."""
+    while frame is not None and (frame.f_code.co_name != "forward" or not _users(frame.f_code)):
+        frame = frame.f_back
+    return None if frame is None else _site(frame.f_code, frame.f_lineno)
+
+
+@lru_cache(maxsize=4096)
+def _users(code: CodeType) -> bool:
+    return role(code) == "user"
+
+
+@lru_cache(maxsize=4096)
+def _site(code: CodeType, line: int) -> Site:
+    file = code.co_filename
+    return Site(file if file.startswith("<") else os.path.abspath(file), line, code.co_name, package(file))

@@ -10,25 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from called import Model
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from initlint.evidence import Signal
 from initlint.inputs import Inputs
 from initlint.probe import Probe, preserved, probe
-
-
-class Model(nn.Module):
-    """Calls a function as its forward; holds the modules and tensors given by name."""
-
-    def __init__(self, forward: Callable[..., Any], **held: Any) -> None:
-        super().__init__()
-        self.function = forward
-        for name, value in held.items():
-            setattr(self, name, value)
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(self, *args, **kwargs)
 
 
 def run(model: nn.Module, *args: Any, **options: Any) -> Probe:

@@ -10,23 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from called import Model
 from torch import nn
 
 import initlint
 from initlint.recipes import RECIPES
-
-
-class Model(nn.Module):
-    """Calls a function as its forward; holds the modules and tensors given by name."""
-
-    def __init__(self, forward: Callable[..., Any], **held: Any) -> None:
-        super().__init__()
-        self.function = forward
-        for name, value in held.items():
-            setattr(self, name, value)
-
-    def forward(self, x: torch.Tensor) -> Any:
-        return self.function(self, x)
 
 
 def told(build: Callable[[], nn.Module], *shape: int) -> list[tuple[str, str, str]]:

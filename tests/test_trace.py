@@ -8,26 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from called import Model
 from torch import fx, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.checkpoint import checkpoint
 
-from initlint.trace import Recorder, symbolic, tensors
+from initlint.nests import tensors
+from initlint.trace import Recorder, symbolic
 
 aten = torch.ops.aten
-
-
-class Model(nn.Module):
-    """Calls a function as its forward; holds the modules and tensors given by name."""
-
-    def __init__(self, forward: Callable[..., Any], **held: Any) -> None:
-        super().__init__()
-        self.function = forward
-        for name, value in held.items():
-            setattr(self, name, value)
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(self, *args, **kwargs)
 
 
 def record(model: nn.Module, *args: Any, **kwargs: Any) -> Recorder:

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
+from called import Model
 from torch import nn
 from torch.nn import functional
 
 from initlint.evidence import Step, Wiring
 from initlint.trace import Recorder, Trace
 from initlint.usage import Usage, usage
-
-
-class Model(nn.Module):
-    """Calls a function as its forward; holds the modules and tensors given by name."""
-
-    def __init__(self, forward: Callable[..., torch.Tensor], **held: Any) -> None:
-        super().__init__()
-        self.function = forward
-        for name, value in held.items():
-            setattr(self, name, value)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.function(self, x)
 
 
 def read(model: nn.Module) -> Usage:

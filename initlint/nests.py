@@ -1,0 +1,42 @@
+"""Tensors in any nesting of containers and plain objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+
+import torch
+
+ATOMS = (bool, int, float, complex, str, bytes, type, torch.dtype, torch.device)
+
+
+def tensors(value: object, depth: int = 8) -> Iterator[torch.Tensor]:
+    """Tensors in a nest of tuples, lists, sets, mappings, dataclasses and plain objects."""
+    seen: set[int] = set()
+
+    def walk(item: object, depth: int) -> Iterator[torch.Tensor]:
+        if isinstance(item, torch.Tensor):
+            if id(item) not in seen:
+                seen.add(id(item))
+                yield item
+            return
+        if item is None or isinstance(item, ATOMS):
+            return
+        if depth == 0 or id(item) in seen or callable(item):
+            return
+        seen.add(id(item))
+        for part in _parts(item):
+            yield from walk(part, depth - 1)
+
+    yield from walk(value, depth)
+
+
+def _parts(item: object) -> Iterator[object]:
+    if isinstance(item, Mapping):
+        yield from item.values()
+    elif isinstance(item, (list, tuple, set, frozenset)):
+        yield from item
+    elif is_dataclass(item):
+        yield from (getattr(item, field.name, None) for field in fields(item))
+    else:
+        yield from getattr(item, "__dict__", {}).values()
