@@ -335,6 +335,13 @@ def _understood(
             )
         ):
             return "class", variable, tuple(_spelled(classes))
+    return _of_text(test, class_names, frame)
+
+
+def _of_text(
+    test: ast.expr, class_names: frozenset[str], frame: FrameType
+) -> tuple[Kind, str, tuple[str, ...]] | None:
+    """Likewise of a test that looks for strings in a name, or in the name of a class."""
     literals = tuple(
         node.value
         for node in ast.walk(test)

@@ -115,6 +115,29 @@ def _line(frame: FrameType | None) -> Instruction | None:
     return None
 
 
+def _within_torch(
+    frame: FrameType | None,
+) -> tuple[Role, FrameType | None, FrameType | None, FrameType | None]:
+    """Torch's frames from this one outwards: the role of the outermost, it, and that of an initialiser.
+
+    Last comes the user's frame that called the outermost; None where initlint itself did.
+    """
+    what: Role = "user"
+    outermost: FrameType | None = None
+    initialiser: FrameType | None = None
+    while frame is not None:
+        code = frame.f_code
+        found = _roles.get(id(code)) or _role(code)
+        if found == "user":
+            break
+        if found == "own":
+            return what, outermost, initialiser, None
+        if found == "init":
+            initialiser = frame
+        what, outermost, frame = found, frame, frame.f_back
+    return what, outermost, initialiser, frame
+
+
 def _tensors(value: object) -> Iterator[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         yield value
@@ -245,21 +268,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             part = (tensor.storage_offset(), tuple(tensor.size()), tensor.stride())
         assert frame is not None
         inner = (frame.f_code, frame.f_lasti)
-        roles = _roles
-        initialiser: FrameType | None = None
-        outermost: FrameType | None = None
-        what: Role = "user"
-        while frame is not None:
-            code = frame.f_code
-            found = roles.get(id(code)) or _role(code)
-            if found == "user":
-                break
-            if found == "own":
-                frame = None
-                break
-            if found == "init":
-                initialiser = frame
-            what, outermost, frame = found, frame, frame.f_back
+        what, outermost, initialiser, frame = _within_torch(frame)
         default = what == "constructor"
         arguments = facts
         called: CodeType | None = None

@@ -52,21 +52,15 @@ def test_the_test_can_fail(tmp_path: Path) -> None:
     assert "imported: ['torch'" in done.stderr
 
 
-def test_the_package_and_its_exports_import_no_torch(tmp_path: Path) -> None:
-    code = (
-        "import sys, initlint\n"
-        "assert [getattr(initlint, name) for name in initlint.__all__]\n"
-        "assert 'torch' not in sys.modules\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-def test_rule_modules_import_no_torch(tmp_path: Path) -> None:
-    code = (
-        "import sys\nfrom initlint import registry\n"
-        "assert all(rule.examples for rule in registry.load().rules)\n"
-        "assert 'torch' not in sys.modules\n"
-    )
+@pytest.mark.parametrize(
+    "used",
+    [
+        "import initlint\nassert [getattr(initlint, name) for name in initlint.__all__]",
+        "from initlint import registry\nassert all(rule.examples for rule in registry.load().rules)",
+    ],
+    ids=["the package and its exports", "rules"],
+)
+def test_no_torch_in_python(used: str, tmp_path: Path) -> None:
+    code = f"{used}\nimport sys\nassert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

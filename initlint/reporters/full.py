@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 from initlint.finding import Finding, Site
 from initlint.report import Report, TargetReport
-from initlint.reporters.listing import listing
-from initlint.reporters.summary import closing, failure, folded_names, heading, not_run, provenance, visible
+from initlint.reporters.summary import block, closing, folded_names, provenance, visible
 from initlint.reporters.table import figures
 from initlint.reporters.text import View, escape, place, sentence
 
@@ -29,18 +28,8 @@ def render(
 
 
 def _block(target: TargetReport, view: View) -> list[str]:
-    lines = failure(target, view)
-    for finding in visible(target, view):
-        lines += ["", *_finding(finding, view)]
-    if view.quiet:
-        return [*heading(target, view), *lines, ""] if lines else []
-    if not lines:
-        lines = ["  no findings"]
-    if view.verbose and target.tensors:
-        lines += ["", *listing(target.tensors, view)]
-    if target.not_run:
-        lines += ["", *not_run(target, view)]
-    return [*heading(target, view), *lines, ""]
+    told = [line for finding in visible(target, view) for line in ("", *_finding(finding, view))]
+    return block(target, told, view)
 
 
 def _finding(finding: Finding, view: View) -> Iterator[str]:

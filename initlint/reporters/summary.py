@@ -8,11 +8,26 @@ from itertools import islice
 from initlint.finding import SEVERITIES, Finding
 from initlint.report import Report, TargetReport
 from initlint.reporters.folding import expand, fold
+from initlint.reporters.listing import listing
 from initlint.reporters.text import View, count, escape, listed, relative, sentence, size
 from initlint.rule import subjects
 
 SHOWN_NAMES = 3  #: patterns of names that one finding spells out; the rest is counted
 LONGEST_MESSAGE = 600  #: characters of an exception's message; a wrong state dict prints thousands
+
+
+def block(target: TargetReport, told: list[str], view: View) -> list[str]:
+    """All about one target: `told` are the lines about its findings. Empty where all is quiet."""
+    lines = [*failure(target, view), *told]
+    if view.quiet:
+        return [*heading(target, view), *lines, ""] if lines else []
+    if not lines:
+        lines = ["  no findings"]
+    if view.verbose and target.tensors:
+        lines += ["", *listing(target.tensors, view)]
+    if target.not_run:
+        lines += ["", *not_run(target, view)]
+    return [*heading(target, view), *lines, ""]
 
 
 def heading(target: TargetReport, view: View) -> list[str]:

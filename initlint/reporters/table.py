@@ -9,8 +9,8 @@ from tabulate import tabulate
 
 from initlint.finding import Finding
 from initlint.report import Report, TargetReport
-from initlint.reporters.listing import listing
 from initlint.reporters.summary import (
+    block,
     closing,
     failure,
     folded_names,
@@ -59,18 +59,7 @@ def html(report: Report) -> str:
 
 def _block(target: TargetReport, view: View) -> list[str]:
     findings = visible(target, view)
-    lines = failure(target, view)
-    if findings:
-        lines += ["", *_table(findings, view)]
-    if view.quiet:
-        return [*heading(target, view), *lines, ""] if lines else []
-    if not lines:
-        lines = ["  no findings"]
-    if view.verbose and target.tensors:
-        lines += ["", *listing(target.tensors, view)]
-    if target.not_run:
-        lines += ["", *not_run(target, view)]
-    return [*heading(target, view), *lines, ""]
+    return block(target, ["", *_table(findings, view)] if findings else [], view)
 
 
 def _table(findings: list[Finding], view: View) -> list[str]:
