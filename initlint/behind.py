@@ -8,9 +8,7 @@ value. Those lines are read from the source, from the line that wrote outwards.
 from __future__ import annotations
 
 import ast
-import functools
 import inspect
-import linecache
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +20,7 @@ from torch import nn
 
 from initlint.evidence import Evidence, MemberTest, Provenance
 from initlint.finding import Finding, Location, Site
+from initlint.texts import tree
 
 _LINES = 3  # added to one finding
 _STEPS = 4  # from the init call to a line behind it
@@ -145,25 +144,17 @@ class _Source(NamedTuple):
     scope: _Scope
 
 
-@functools.lru_cache(maxsize=64)
-def _tree(file: str) -> ast.Module | None:
-    try:
-        return ast.parse("".join(linecache.getlines(file)))
-    except (SyntaxError, ValueError):
-        return None
-
-
 def _file(cls: type) -> str:
     return getattr(sys.modules.get(cls.__module__), "__file__", None) or ""
 
 
 def _at(file: str, line: int, callers: tuple[Site, ...], classes: tuple[type, ...]) -> _Scope | None:
-    tree = _tree(file)
-    if tree is None:
+    parsed = tree(file)
+    if parsed is None:
         return None
     around: list[Function | ast.ClassDef] = [
         node
-        for node in ast.walk(tree)
+        for node in ast.walk(parsed)
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
         and node.lineno <= line <= (node.end_lineno or line)
     ]
@@ -177,7 +168,7 @@ def _scope(way: tuple[Site, ...], classes: tuple[type, ...]) -> _Scope | None:
 
 def _statement(scope: _Scope) -> ast.stmt | None:
     """The simple statement at the scope's line."""
-    root: ast.AST | None = scope.function or _tree(scope.file)
+    root: ast.AST | None = scope.function or tree(scope.file)
     for node in ast.walk(root) if root is not None else ():
         if isinstance(
             node, (ast.Expr, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return)
@@ -258,7 +249,7 @@ def _sources(reference: ast.expr, scope: _Scope) -> Iterator[_Source]:
         case ast.Call(func=ast.Name(id=name)):
             defined = [
                 inner
-                for node in (*reversed(scope.around), _tree(scope.file))
+                for node in (*reversed(scope.around), tree(scope.file))
                 for inner in getattr(node, "body", ())
                 if isinstance(inner, Function) and inner.name == name
             ]
@@ -312,8 +303,8 @@ def _member(name: str, scope: _Scope, *, called: bool) -> Iterator[_Source]:
 
 
 def _definitions(file: str, name: str) -> Iterator[ast.ClassDef]:
-    tree = _tree(file)
-    for node in ast.walk(tree) if tree is not None else ():
+    parsed = tree(file)
+    for node in ast.walk(parsed) if parsed is not None else ():
         if isinstance(node, ast.ClassDef) and node.name == name:
             yield node
 
@@ -381,10 +372,10 @@ def _part(target: ast.expr, value: ast.expr, wanted: Callable[[ast.expr], bool])
 
 def _setting(name: str, scope: _Scope) -> Iterator[_Source]:
     """The one class attribute of that name in the file: the default of a configuration's field."""
-    tree = _tree(scope.file)
+    parsed = tree(scope.file)
     found = [
         (inner, value)
-        for node in (_statements(tree) if tree is not None else ())
+        for node in (_statements(parsed) if parsed is not None else ())
         if isinstance(node, ast.ClassDef)
         for inner in node.body
         if (value := _assigned(inner, lambda target: _is_name(target, name))) is not None
@@ -425,8 +416,8 @@ def _variable(name: str, scope: _Scope) -> Iterator[_Source]:
         if any(argument.arg == name for argument in _arguments(function)):
             yield from _passed(name, function, scope)
             return
-    tree = _tree(scope.file)
-    for statement in tree.body if tree is not None else ():
+    parsed = tree(scope.file)
+    for statement in parsed.body if parsed is not None else ():
         if (value := _assigned(statement, wanted)) is not None:
             yield from _set(statement, value, f"{name} is set", scope.file, scope)
         elif isinstance(statement, Function) and statement.name == name:

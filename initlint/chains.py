@@ -71,7 +71,7 @@ def _chain(model: Evidence, activation: str, members: list[tuple[Tensor, Scheme]
     if len(weights) < FEWEST or first.use is None or last.use is None:
         return None
     steps = last.use.depth - first.use.depth
-    entering = [model.signals_by_node.get(weight.use.node) for weight in (first, last) if weight.use]
+    entering = [model.output_of(weight) for weight in (first, last)]
     scales = [signal.input_rms for signal in entering if signal is not None and signal.input_rms]
     if steps < FEWEST - 1 or len(scales) < 2 or _sums(model, first.use.node, last.use.node):
         return None
@@ -92,9 +92,5 @@ def _sums(model: Evidence, first: str, last: str) -> bool:
 
 def _gain(weights: tuple[Tensor, ...]) -> float:
     """Geometric mean of std·√fan_in."""
-    gains = [
-        weight.statistics.std * sqrt(weight.use.fan_in)
-        for weight in weights
-        if weight.statistics is not None and weight.use is not None and weight.use.fan_in
-    ]
-    return exp(fsum(log(gain) for gain in gains if gain) / len(gains)) if gains else 1.0
+    gains = [weight.gain for weight in weights if weight.gain]
+    return exp(fsum(map(log, gains)) / len(gains)) if gains else 1.0

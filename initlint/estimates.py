@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
+from initlint.propagation import sources
+
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, Tensor, Write
 
@@ -62,7 +64,7 @@ def _growth(model: Evidence, depth: int) -> float:
     for signal in model.signals:
         if signal.depth in (depth, depth + 1) and (signal.forward.nans or signal.forward.infs):
             return inf
-        before = [s.forward.rms for n in signal.sources if (s := model.signals_by_node.get(n)) is not None]
+        before = [source.forward.rms for source in sources(model, signal)]
         if signal.depth == depth + 1 and signal.input_rms and before and max(before) > 0:
             most = max(most, signal.input_rms / max(before))
     return most

@@ -8,10 +8,10 @@ could not tell; a rule that meets None stays silent.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import prod
+from math import prod, sqrt
 from typing import Literal, NamedTuple
 
 from initlint.finding import Site
@@ -498,6 +498,12 @@ class Tensor:
         return self.schemes[0] if self.schemes else None
 
     @property
+    def gain(self) -> float:
+        """Std·√fan_in, what a matrix or kernel multiplies the rms of its inputs by; 0 where unknown."""
+        fan_in = self.use.fan_in if self.use is not None else None
+        return self.statistics.std * sqrt(fan_in) if self.statistics is not None and fan_in else 0.0
+
+    @property
     def site(self) -> Site | None:
         """The user's line that caused the values."""
         return self.provenance.site
@@ -584,6 +590,14 @@ class Evidence:
     def signals_by_node(self) -> Mapping[str, Signal]:
         """Signals by graph node."""
         return {s.node: s for s in self.signals}
+
+    def named(self, names: Iterable[str]) -> tuple[Tensor, ...]:
+        """The tensors of these names; names of none are left out."""
+        return tuple(t for name in names if (t := self.by_name.get(name)) is not None)
+
+    def output_of(self, tensor: Tensor) -> Signal | None:
+        """What comes out of the operation that uses a tensor; None where the probe did not see it."""
+        return self.signals_by_node.get(tensor.use.node) if tensor.use is not None else None
 
     def families(self) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
         """Parameters whose names differ in indices only, with their common pattern."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import inf, log, sqrt
+from math import inf, log
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
-from initlint.propagation import WEIGHTS, writers
+from initlint.propagation import WEIGHTS, sources, writers
+from initlint.recipes.recipe import shift_of
 
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, Logits, Signal, Tensor
@@ -44,7 +45,7 @@ class Harm:
 
 def of_excess(model: Evidence, weight: Tensor) -> Harm | None:
     """What comes of a weight that is too large."""
-    use, signal = weight.use, _signal(model, weight)
+    use, signal = weight.use, model.output_of(weight)
     if use is None or signal is None:
         return None
     return (
@@ -59,7 +60,7 @@ def of_excess(model: Evidence, weight: Tensor) -> Harm | None:
 
 def of_lack(model: Evidence, weight: Tensor) -> Harm | None:
     """What comes of a weight that is too small."""
-    use, signal = weight.use, _signal(model, weight)
+    use, signal = weight.use, model.output_of(weight)
     if use is None or signal is None:
         return None
     decay = None if restored(model, weight) else _decay(model, weight, signal)
@@ -68,7 +69,7 @@ def of_lack(model: Evidence, weight: Tensor) -> Harm | None:
 
 def classifies(model: Evidence, logits: Logits) -> bool:
     """A weight holds a row for each class: similarities of the inputs to each other are no such logits."""
-    readout = [t for name in logits.weights if (t := model.by_name.get(name)) is not None]
+    readout = model.named(logits.weights)
     return any(t.use is not None and t.use.role in WEIGHTS and logits.classes in t.shape for t in readout)
 
 
@@ -105,14 +106,14 @@ def _starts_stream(model: Evidence, node: str) -> bool:
 
 def decides(model: Evidence, weight: Tensor) -> bool:
     """No gradient passes the products of a weight that has one: they only make a choice, of a code say."""
-    signal, gradient = _signal(model, weight), weight.gradient
+    signal, gradient = model.output_of(weight), weight.gradient
     trained = gradient is not None and gradient.scale is not None
     return trained and signal is not None and signal.backward is None
 
 
 def carried(model: Evidence, weight: Tensor) -> bool:
     """A constant that is added to the outputs of a weight carries them: a gate that starts open."""
-    signal = _signal(model, weight)
+    signal = model.output_of(weight)
     return signal is not None and any(
         shift.use is not None
         and shift.use.role == "shift"
@@ -126,7 +127,7 @@ def carried(model: Evidence, weight: Tensor) -> bool:
 
 def saturates(model: Evidence, tensor: Tensor) -> bool:
     """An activation or softmax behind the place where a tensor is used is mostly flat."""
-    signal = _signal(model, tensor)
+    signal = model.output_of(tensor)
     return signal is not None and _saturation(model, signal) is not None
 
 
@@ -145,7 +146,7 @@ def hardens(model: Evidence, factor: Tensor) -> bool:
 
 def amplification(model: Evidence, weight: Tensor) -> float | None:
     """Rms of what leaves a weight over rms of what enters it."""
-    signal = _signal(model, weight)
+    signal = model.output_of(weight)
     if signal is None or not signal.input_rms:
         return None
     return signal.forward.rms / signal.input_rms
@@ -213,7 +214,7 @@ def _decay(model: Evidence, weight: Tensor, signal: Signal) -> Harm | None:
     if signal.input_rms:
         factor = signal.forward.rms * min(signal.across_inputs or 1.0, 1.0) / signal.input_rms
     elif weight.use is not None and weight.use.role == "recurrent":
-        factor = _gain(weight)
+        factor = weight.gain
     else:
         return None
     if factor > DECAY:
@@ -231,9 +232,9 @@ def _gates(model: Evidence, weight: Tensor, signal: Signal) -> Harm | None:
     if weight.use is None or weight.use.role != "recurrent" or signal.input_rms is not None:
         return None
     recurrent = "_hh" in weight.local_name
-    sources = [s for name in signal.sources if (s := model.signals_by_node.get(name)) is not None]
-    rms = signal.forward.rms if recurrent else max((s.forward.rms for s in sources), default=0.0)
-    spread = _gain(weight) * rms
+    entering = (source.forward.rms for source in sources(model, signal))
+    rms = signal.forward.rms if recurrent else max(entering, default=0.0)
+    spread = weight.gain * rms
     if spread < FLAT:
         return None
     return Harm(
@@ -241,13 +242,8 @@ def _gates(model: Evidence, weight: Tensor, signal: Signal) -> Harm | None:
     )
 
 
-def _gain(weight: Tensor) -> float:
-    use, figures = weight.use, weight.statistics
-    return figures.std * sqrt(use.fan_in) if use is not None and figures is not None and use.fan_in else 0.0
-
-
 def _biased(model: Evidence, weight: Tensor) -> bool:
-    bias = model.by_name.get(f"{weight.owner}.bias".lstrip("."))
+    bias = shift_of(model, weight)
     return (
         bias is not None
         and bias.statistics is not None
@@ -291,14 +287,10 @@ def _lost(model: Evidence, weight: Tensor, ratio: float) -> float:
         and (r := disproportion(model, other)) is not None
     ]
     lost = min(max(readers, default=1.0), 1.0) / ratio
-    return min(lost, _gain(weight) ** 2) if restored(model, weight) else lost
+    return min(lost, weight.gain**2) if restored(model, weight) else lost
 
 
 # ---------------------------------------------------------------- walking
-
-
-def _signal(model: Evidence, weight: Tensor) -> Signal | None:
-    return model.signals_by_node.get(weight.use.node) if weight.use is not None else None
 
 
 def _until_weight(model: Evidence, signal: Signal) -> Iterator[Signal]:

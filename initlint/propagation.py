@@ -216,7 +216,7 @@ def _renewed(model: Evidence, signal: Signal) -> bool:
     """The signal is, or comes from, a normalisation that brings the difference between inputs back."""
     if signal.kind == "norm":
         return spread(signal) > RESTORED
-    uses = [tensor.use for name in signal.weights if (tensor := model.by_name.get(name)) is not None]
+    uses = [tensor.use for tensor in model.named(signal.weights)]
     return signal.kind == "weight" and any(use is not None and use.normalised_before for use in uses)
 
 
@@ -233,8 +233,7 @@ def weights(model: Evidence, signal: Signal) -> tuple[Tensor, ...]:
     """The matrices, kernels and tables applied at a signal; for a residual sum, the last of its branch."""
     if signal.residual:
         return _branch_end(model, signal)
-    found = (model.by_name.get(name) for name in signal.weights)
-    return tuple(t for t in found if t is not None and t.use is not None and t.use.role in WEIGHTS)
+    return tuple(t for t in model.named(signal.weights) if t.use is not None and t.use.role in WEIGHTS)
 
 
 def _branch_end(model: Evidence, total: Signal) -> tuple[Tensor, ...]:
@@ -283,19 +282,19 @@ def writers(model: Evidence, signal: Signal) -> tuple[Tensor, ...]:
     nearest = max(_nearest(model, signal), key=lambda s: s.forward.rms, default=None)
     if nearest is None:
         return ()
-    found = [t for name in nearest.weights if (t := model.by_name.get(name)) is not None]
+    found = model.named(nearest.weights)
     owners, names = {t.owner for t in found if t.owner}, set(nearest.weights)
     shifts = [
         t
         for t in model.parameters
         if _offset(t) > spread(nearest) and (t.owner in owners or _shifts(t) & names)
     ]
-    found += [t for t in shifts if t.name not in nearest.weights]
+    found += tuple(t for t in shifts if t.name not in nearest.weights)
     if not shifts:
         steps = [s for s in _way_up(model, nearest) if s.kind == "weight" and weights(model, s)]
         loudest = max((nearest, *steps), key=lambda s: gain(model, s))
         if gain(model, loudest) > LOUD:
-            found = [t for name in loudest.weights if (t := model.by_name.get(name)) is not None]
+            found = model.named(loudest.weights)
     first = {t.name for t in shifts}
     matrices = {t.name for t in found if t.use is not None and t.use.role in WEIGHTS}
     return tuple(sorted(found, key=lambda t: (t.name not in first, t.name not in matrices)))

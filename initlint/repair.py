@@ -8,7 +8,6 @@ import linecache
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from math import log, prod
 from types import FrameType, SimpleNamespace
 from typing import Any
@@ -19,6 +18,7 @@ from torch import nn
 from initlint.arguments import BATCH, FRAMES, LENGTH, NODES, Call, Constant, Group, Path, Spec, TensorSpec
 from initlint.attempt import Failure, origins
 from initlint.guess import IMAGE_SIZES, guess, image_size, of_graph, target_item
+from initlint.texts import tree
 from initlint.wants import Want, wants
 
 NEAR = 0.5  # logarithm of a ratio of sizes: borders lose a part of small images
@@ -394,22 +394,14 @@ def _library(frame: FrameType) -> bool:
     return str(frame.f_globals.get("__name__", "")).split(".")[0] == "torch"
 
 
-@cache
-def _parsed(filename: str) -> ast.Module | None:
-    try:
-        return ast.parse("".join(linecache.getlines(filename)))
-    except (SyntaxError, ValueError):
-        return None
-
-
 def _statements(frame: FrameType, line: int) -> Iterator[ast.stmt]:
     """Statements around a line, innermost first."""
-    tree = _parsed(frame.f_code.co_filename)
-    if tree is None:
+    parsed = tree(frame.f_code.co_filename)
+    if parsed is None:
         return
     around = [
         node
-        for node in ast.walk(tree)
+        for node in ast.walk(parsed)
         if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or node.lineno)
     ]
     yield from sorted(around, key=lambda node: (node.end_lineno or 0) - node.lineno)[:2]

@@ -198,7 +198,7 @@ def _strangers(model: Evidence) -> Iterator[Oddity]:
             drawn = last.kind == "random"
             if not drawn and last.kind != "transform":
                 continue
-            if _gain(odd) > LARGEST_GAIN and _departs(odd, typical, MANIFOLD, larger=True):
+            if odd.gain > LARGEST_GAIN and _departs(odd, typical, MANIFOLD, larger=True):
                 yield Oddity(odd, tuple(typical), last, missed=False, kind=None, sure=drawn)
             elif not _may_be_small(odd.use) and _departs(odd, typical, STRANGE, larger=False):
                 yield Oddity(odd, tuple(typical), last, missed=False, kind=None, sure=False)
@@ -207,11 +207,6 @@ def _strangers(model: Evidence) -> Iterator[Oddity]:
 def _may_be_small(use: Use) -> bool:
     """Heads and the ends of residual branches start small, or at zero, by choice."""
     return use.reaches_output or use.ends_residual
-
-
-def _gain(weight: Tensor) -> float:
-    fan_in = weight.use.fan_in if weight.use is not None else None
-    return weight.statistics.std * sqrt(fan_in) if weight.statistics is not None and fan_in else 0.0
 
 
 def _repeated(group: Siblings) -> bool:

@@ -12,12 +12,20 @@ def text(path: str) -> str:
     return "".join(linecache.getlines(path))
 
 
+@functools.lru_cache(maxsize=64)
+def tree(path: str) -> ast.Module | None:
+    """The syntax tree of a source file; None if it is no Python."""
+    try:
+        return ast.parse(text(path))
+    except (SyntaxError, ValueError):  # ValueError: null bytes
+        return None
+
+
 @functools.lru_cache(maxsize=256)
 def literals(path: str) -> frozenset[float]:
     """The numbers that stand as such in a source file; none if it cannot be read."""
-    try:
-        tree = ast.parse(text(path))
-    except SyntaxError:
+    parsed = tree(path)
+    if parsed is None:
         return frozenset()
-    constants = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    constants = (node.value for node in ast.walk(parsed) if isinstance(node, ast.Constant))
     return frozenset(float(value) for value in constants if isinstance(value, (int, float)))

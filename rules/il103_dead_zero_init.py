@@ -254,6 +254,6 @@ def _starved(model: Evidence, weight: Tensor) -> list[str]:
         and weight.name in other.use.wiring.sources
         and other.statistics is not None
         and other.statistics.std > 0
-        and (signal := model.signals_by_node.get(other.use.node)) is not None
+        and (signal := model.output_of(other)) is not None
         and signal.input_rms == 0
     ]

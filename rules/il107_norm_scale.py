@@ -166,7 +166,7 @@ def _taken(model: Evidence, gain: Tensor, reader: Tensor) -> float | None:
         return None
     if one.wiring.sources != other.wiring.sources:
         return None
-    signal = model.signals_by_node.get(other.node)
+    signal = model.output_of(reader)
     return signal.input_rms if signal is not None else None
 
 

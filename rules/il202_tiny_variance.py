@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import sqrt
 from typing import TYPE_CHECKING
 
 from initlint import Example, Location, Rule, harm, theory
@@ -215,7 +214,7 @@ class TinyVariance(Rule):
             if len(small[1]) != 1 or len(large[1]) != 1 or not 0 < small[0] * self.lost < large[0]:
                 continue
             mine, other = model.by_name[small[1][0]], model.by_name[large[1][0]]
-            if not all(map(_drawn, (mine, other))) or _gain(mine) * self.lost > _gain(other):
+            if not all(map(_drawn, (mine, other))) or mine.gain * self.lost > other.gain:
                 continue
             yield self.finding(
                 mine,
@@ -234,11 +233,6 @@ def _drawn(weight: Tensor) -> bool:
     if use is None or use.role not in ("matrix", "kernel") or use.reaches_output or use.ends_residual:
         return False
     return write is not None and not write.default and write.kind == "random"
-
-
-def _gain(weight: Tensor) -> float:
-    use, figures = weight.use, weight.statistics
-    return figures.std * sqrt(use.fan_in) if use is not None and use.fan_in and figures is not None else 0.0
 
 
 def _in_head(model: Evidence, weight: Tensor) -> bool:

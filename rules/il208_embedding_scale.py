@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Example, Location, Rule, harm
+from initlint.propagation import sources
 
 if TYPE_CHECKING:
     import torch
@@ -168,7 +169,7 @@ class EmbeddingScale(Rule):
             if loud is None or quiet is None or total.operands is None or total.across_inputs is None:
                 continue
             large, small = max(total.operands), min(total.operands)
-            quiet_tensors = [t for name in quiet.weights if (t := model.by_name.get(name)) is not None]
+            quiet_tensors = model.named(quiet.weights)
             if _accumulated(loud, large):
                 continue
             lost = total.across_inputs < self.drowned < (quiet.across_inputs or 0) / 2
@@ -194,7 +195,7 @@ class EmbeddingScale(Rule):
     def _heads(self, model: Evidence) -> Iterator[Finding]:
         for logits in model.logits:
             excess = logits.loss - math.log(logits.classes)
-            for weight in (model.by_name[name] for name in logits.weights if name in model.by_name):
+            for weight in model.named(logits.weights):
                 gain = min(_gain(weight), harm.amplification(model, weight) or math.inf)
                 if logits.std > self.sharp < gain and excess > 1:
                     yield self.finding(
@@ -214,14 +215,17 @@ def _summands(model: Evidence, total: Signal) -> tuple[Tensor | None, Signal | N
 
     A computed table (sinusoidal positions) has the size of its formula.
     """
-    sources = [model.signals_by_node[node] for node in total.sources if node in model.signals_by_node]
-    quiet = min(sources, key=lambda signal: signal.forward.rms, default=None)
-    loud = [signal for signal in sources if signal is not quiet]
+    summands = sources(model, total)
+    quiet = min(summands, key=lambda signal: signal.forward.rms, default=None)
+    loud = [signal for signal in summands if signal is not quiet]
     names = {name for signal in loud if signal.kind == "weight" for name in signal.weights}
     if quiet is not None:
         names |= set(total.weights).difference(quiet.weights, *(signal.weights for signal in loud))
-    tables = [t for name in sorted(names) if (t := model.by_name.get(name)) is not None]
-    tables = [t for t in tables if t.use is not None and t.use.role in ("table", "lookup") and t.drawn]
+    tables = [
+        t
+        for t in model.named(sorted(names))
+        if t.use is not None and t.use.role in ("table", "lookup") and t.drawn
+    ]
     return (tables[0], quiet) if len(tables) == 1 else (None, None)
 
 

@@ -244,7 +244,7 @@ class LargeBias(Rule):
 
 def _spread(model: Evidence, bias: Tensor) -> float | None:
     """Rms of what a bias is added to; None where the probe does not tell."""
-    added = model.signals_by_node.get(bias.use.node) if bias.use is not None else None
+    added = model.output_of(bias)
     if added is not None and bias.name in added.weights and bias.statistics and bias.statistics.constant:
         return added.forward.std
     weight = _weight(model, bias)
@@ -252,10 +252,10 @@ def _spread(model: Evidence, bias: Tensor) -> float | None:
         if weight.use.role == "gain":
             return weight.statistics.rms
         if weight.use.fan_in:
-            signal = model.signals_by_node.get(weight.use.node)
+            signal = model.output_of(weight)
             arriving = signal.input_rms if signal is not None and signal.input_rms is not None else 1.0
             return weight.statistics.rms * sqrt(weight.use.fan_in) * arriving
-    signal = model.signals_by_node.get(bias.use.node) if bias.use is not None else None
+    signal = model.output_of(bias)
     if signal is None or signal.across_inputs is None:
         return None
     return signal.across_inputs * signal.forward.rms
@@ -277,7 +277,7 @@ def _beside_zeros(model: Evidence, bias: Tensor) -> bool:
 
 def _dense(model: Evidence, bias: Tensor) -> bool:
     """Its outputs are rows of values for many places, of which few hold an object."""
-    signal = model.signals_by_node.get(bias.use.node) if bias.use is not None else None
+    signal = model.output_of(bias)
     return signal is not None and len(signal.shape) > 2
 
 

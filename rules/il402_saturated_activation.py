@@ -196,5 +196,5 @@ def _prior(model: Evidence, signal: Signal) -> bool:
     before = upstream(model, signal)
     if before is None or not RAREST < before.forward.mean < -2 * spread(before):
         return False
-    uses = [t.use for name in before.weights if (t := model.by_name.get(name)) is not None]
+    uses = [t.use for t in model.named(before.weights)]
     return signal.leaves or any(use is not None and use.reaches_output for use in uses)

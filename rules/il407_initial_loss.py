@@ -219,8 +219,8 @@ class InitialLoss(Rule):
             if activation(signal.operation) != "sigmoid" or positions < self.positions or not beside:
                 continue
             before = upstream(model, signal)
-            applied = [model.by_name.get(name) for name in before.weights] if before is not None else []
-            biases = [t for t in applied if t is not None and t.use is not None and t.use.role == "shift"]
+            applied = model.named(before.weights) if before is not None else ()
+            biases = [t for t in applied if t.use is not None and t.use.role == "shift"]
             if abs(signal.forward.mean - 0.5) < EVEN and signal.forward.std < EVEN and biases:
                 yield self.finding(
                     biases[0],

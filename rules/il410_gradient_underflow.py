@@ -85,7 +85,7 @@ class GradientUnderflow(Rule):
             return
         worst = max(lost, key=lambda t: t.gradient.underflow if t.gradient is not None else 0.0)
         share = worst.gradient.underflow if worst.gradient is not None else 0.0
-        signal = model.signals_by_node.get(worst.use.node) if worst.use is not None else None
+        signal = model.output_of(worst)
         yield self.finding(
             worst,
             f"{share:.0%} of its gradient is too small for float16 and becomes zero, "

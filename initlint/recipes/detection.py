@@ -62,7 +62,7 @@ def _heads(model: Evidence) -> list[Head]:
         use, bias = weight.use, shift_of(model, weight)
         if use is None or not use.reaches_output or bias is None or bias.statistics is None:
             continue
-        signal = model.signals_by_node.get(use.node)
+        signal = model.output_of(weight)
         shape = signal.shape if signal is not None else ()
         if use.role == "kernel" and len(shape) >= 4 and math.prod(shape[2:]) > 1:
             heads.append(Head(weight, bias, use.activation == "sigmoid", shape[2:]))
