@@ -23,8 +23,8 @@ DEFAULT = 1 / sqrt(3)  # gain of what torch.nn draws by itself, and many write o
 class Chain:
     """Weights of one scheme and one activation in the order in which the signal passes them.
 
-    `gain` is the mean of std·√fan_in; `growth` is what the last weight's input is of the first's, `steps`
-    layers later.
+    `gain` is the mean of std·√fan_in, or what orthogonal and Xavier weights were drawn with; `growth` is what
+    the last weight's input is of the first's, `steps` layers later.
     """
 
     weights: tuple[Tensor, ...]
@@ -79,7 +79,7 @@ def _chain(model: Evidence, activation: str, members: list[tuple[Tensor, Scheme]
     default = scheme.distribution == "uniform" and isclose(scheme.gain or 0.0, DEFAULT, rel_tol=1e-6)
     if default and growth > VANISHED:
         return None
-    return Chain(weights, activation, scheme.text, _gain(weights), growth, steps)
+    return Chain(weights, activation, scheme.text, _gain(members), growth, steps)
 
 
 def _sums(model: Evidence, first: str, last: str) -> bool:
@@ -90,7 +90,14 @@ def _sums(model: Evidence, first: str, last: str) -> bool:
     return any(signal.residual for signal in model.signals[order.index(first) : order.index(last)])
 
 
-def _gain(weights: tuple[Tensor, ...]) -> float:
-    """Geometric mean of std·√fan_in."""
-    gains = [weight.gain for weight in weights if weight.gain]
-    return exp(fsum(map(log, gains)) / len(gains)) if gains else 1.0
+def _gain(members: list[tuple[Tensor, Scheme]]) -> float:
+    """Geometric mean of std·√fan_in, or of the gain of a scheme that also heeds the number of outputs.
+
+    Where layers widen, orthogonal weights keep the norm instead of the rms, and Xavier's the mean of both.
+    """
+    gains = [
+        scheme.gain if scheme.distribution == "orthogonal" or scheme.fan_mode == "fan_avg" else weight.gain
+        for weight, scheme in members
+    ]
+    known = [gain for gain in gains if gain]
+    return exp(fsum(map(log, known)) / len(known)) if known else 1.0

@@ -384,7 +384,7 @@ def _tensor(
     owner: ModuleRecord | None,
 ) -> Tensor:
     """All that is known of one tensor; `figures` is a text where there is a reason for having none."""
-    tensor, run = gathered.tensors[name], gathered.probe
+    tensor, run, provenance = gathered.tensors[name], gathered.probe, gathered.construction.provenance[name]
     known = figures if isinstance(figures, Statistics) else None
     use = gathered.usage.uses.get(name) if gathered.usage else None
     shape = tuple(tensor.shape) if not is_lazy(tensor) else ()
@@ -400,11 +400,11 @@ def _tensor(
         aliases=tuple(other for other in names if other != name),
         requires_grad=tensor.requires_grad,
         unread=figures if isinstance(figures, str) else None,
-        provenance=gathered.construction.provenance[name],
+        provenance=provenance,
         statistics=known,
         padding=padding(tensor, owner, use) if known is not None else None,
         use=use,
-        schemes=schemes(known, shape, use) if known is not None else (),
+        schemes=schemes(known, shape, use, provenance.last_write) if known is not None else (),
         gradient=run.gradients.get(name) if run else None,
         confirmation=gathered.confirmations.get(name),
         mention=mention(gathered.construction.model, name) if unreached else None,

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 from initlint import theory
-from initlint.evidence import Scheme, Shape, Statistics, Use
+from initlint.evidence import Scheme, Shape, Statistics, Use, Write
 from initlint.fit import (
     CUT_2,
     FAMILIES,
@@ -76,17 +76,20 @@ class Candidate(NamedTuple):
     scheme: Callable[[], Scheme]
 
 
-def schemes(statistics: Statistics, shape: Shape, use: Use | None) -> tuple[Scheme, ...]:
+def schemes(
+    statistics: Statistics, shape: Shape, use: Use | None, recorded: Write | None = None
+) -> tuple[Scheme, ...]:
     """Known schemes that fit, best first; empty when none does.
 
-    If only single values stand out from a draw that is otherwise recognised, the schemes of the bulk are
-    returned with `fit="bulk"`.
+    Of several that fit, the one that `recorded`, the last write, called comes first. If only single values
+    stand out from a draw that is otherwise recognised, the bulk's schemes are returned with `fit="bulk"`.
     """
     if statistics.count == 0 or statistics.nans or statistics.infs:
         return ()
     if statistics.constant:
         return (_constant(statistics.minimum),)
-    structured = _identity(statistics, shape) or _orthogonal(statistics, shape)
+    called = _called(recorded)
+    structured = _identity(statistics, shape) or _orthogonal(statistics, shape, called)
     if structured is not None:
         return (structured,)
     draw = drawn(statistics)
@@ -96,9 +99,18 @@ def schemes(statistics: Statistics, shape: Shape, use: Use | None) -> tuple[Sche
     if not found:
         rest = bulk(draw)
         found = [replace(scheme, fit="bulk") for scheme in _ranked(rest, shape, use)] if rest else []
+    found.sort(key=lambda scheme: scheme.name != called)
     if _strewn_zeros(statistics, shape):
         return tuple(_thinned(scheme, statistics) for scheme in found)
     return tuple(found)
+
+
+def _called(write: Write | None) -> str | None:
+    """The name of the scheme whose function wrote the values last."""
+    if write is None or write.kind != "random" or not write.replaces:
+        return None
+    name = write.operation.rpartition(".")[2]
+    return "default" if write.default and name == "kaiming_uniform_" else name
 
 
 def expected(use: Use | None, recognised: tuple[Scheme, ...] = ()) -> Scheme | None:
@@ -377,13 +389,16 @@ def _identity(statistics: Statistics, shape: Shape) -> Scheme | None:
     )
 
 
-def _orthogonal(statistics: Statistics, shape: Shape) -> Scheme | None:
-    """Rows (or columns) orthogonal and of one length: an independent draw misses that by 1/√length."""
-    if statistics.orthogonality is None or len(shape) < 2:
+def _orthogonal(statistics: Statistics, shape: Shape, called: str | None) -> Scheme | None:
+    """Rows (or columns) orthogonal and of one length: an independent draw misses that by 1/√length.
+
+    One or two of them tell nothing but by the name of what drew them.
+    """
+    if len(shape) < 2:
         return None
-    columns = statistics.count // shape[0]
-    short, long = sorted((shape[0], columns))
-    if short < 3 or statistics.orthogonality > 0.1 / math.sqrt(long):
+    short, long = sorted((shape[0], statistics.count // shape[0]))
+    error = 0.0 if short == 1 else statistics.orthogonality
+    if error is None or error > 0.1 / math.sqrt(long) or (short < 3 and called != "orthogonal_"):
         return None
     gain = statistics.rms * math.sqrt(long)
     known = next((g.text for g in XAVIER if math.isclose(g.value, gain, rel_tol=2e-3)), f"{gain:.4g}")

@@ -111,6 +111,17 @@ def widening_layers_that_keep_the_gradient() -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(2048, 4))
 
 
+def orthogonal_layers_that_widen() -> nn.Module:
+    from torch import nn
+
+    layers: list[nn.Module] = []
+    for n in (64, 128, 256, 512):
+        layer = nn.Linear(n, 2 * n)
+        nn.init.orthogonal_(layer.weight, 2**0.5)
+        layers += [layer, nn.Hardswish()]
+    return nn.Sequential(*layers, nn.Linear(1024, 4))
+
+
 def xavier_before_tanh() -> nn.Module:
     from torch import nn
 
@@ -170,6 +181,7 @@ class GainMismatch(Rule):
         Example(default_written_out_in_a_shallow_stack, inputs=rows),
         Example(relu_gain_before_relu, inputs=rows),
         Example(widening_layers_that_keep_the_gradient, inputs=rows),
+        Example(orthogonal_layers_that_widen, inputs=rows),
         Example(xavier_before_tanh, inputs=rows),
         Example(shallow, inputs=rows),
         Example(normalised, inputs=rows),

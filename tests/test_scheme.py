@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from listening import evidence
 from numpy.typing import NDArray
 from torch import nn
 
@@ -302,3 +303,29 @@ def test_expected_follows_theory_otherwise(activation: str | None, std: float, f
     assert expected(replace(use, role="lookup")) is None
     assert expected(replace(use, fan_in=None)) is None
     assert expected(None) is None
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 64), (64, 1), (2, 64), (64, 2)])
+def test_a_row_or_two_are_orthogonal_where_orthogonal_drew_them(rows: int, columns: int) -> None:
+    def build() -> nn.Module:
+        layer = nn.Linear(columns, rows)
+        nn.init.orthogonal_(layer.weight, 2**0.5)
+        return layer
+
+    scheme = evidence(build).by_name["weight"].scheme
+    assert scheme is not None
+    assert scheme.text == "orthogonal_(gain=√2)"
+
+
+@pytest.mark.parametrize("draw", [nn.init.kaiming_normal_, nn.init.xavier_normal_])
+def test_of_schemes_that_fit_a_small_weight_the_one_that_was_called_comes_first(
+    draw: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    def build() -> nn.Module:
+        layer = nn.Linear(6, 6)
+        draw(layer.weight)
+        return layer
+
+    scheme = evidence(build).by_name["weight"].scheme
+    assert scheme is not None
+    assert scheme.name == draw.__name__
