@@ -37,7 +37,7 @@ class Figures:
 
 
 def readable(tensor: torch.Tensor) -> bool:
-    """A dense floating or complex tensor with values; a subclass that stands for others has none itself."""
+    """A dense floating or complex tensor with values; one that stands for others has none itself."""
     return (
         type(tensor).__torch_dispatch__ == torch.Tensor.__torch_dispatch__
         and (tensor.is_floating_point() or tensor.is_complex())
@@ -45,6 +45,7 @@ def readable(tensor: torch.Tensor) -> bool:
         and not tensor.is_nested
         and not tensor.is_meta
         and tensor.numel() > 0
+        and not torch._C._functorch.is_legacy_batchedtensor(tensor)  # of a backward with several gradients
     )
 
 

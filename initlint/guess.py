@@ -22,6 +22,7 @@ from initlint.soundness import attribute
 WAVE = 16_000  # samples: one second of speech
 SPECTRA = 400  # frames of a spectrogram
 IMAGE_SIZES = (224, 32, 28, 64, 84, 96, 128, 256, 299, 384, 512, 16, 48, 8)
+CONFIGURATIONS = ("config", "cfg", "hparams", "args", "params", "dims", "options", "opt", "hp", "hps")
 SECTIONS = {
     "text": ("text_config", "text_encoder", "decoder", "encoder", "thinker_config"),
     "vision": ("vision_config", "backbone_config", "encoder", "image_config"),
@@ -43,7 +44,7 @@ def said(model: nn.Module, *names: str, section: str = "") -> Any:
 
 
 def _holders(model: nn.Module, section: str) -> Iterator[Any]:
-    configs = [attribute(model, name) for name in ("config", "cfg", "hparams", "args", "params")]
+    configs = [attribute(model, name) for name in CONFIGURATIONS]
     configs = [c for c in configs if c is not None and not callable(c)]
     for config in configs:
         for part in SECTIONS.get(section, ()):
@@ -272,6 +273,7 @@ NAMES: tuple[tuple[str, Callable[[nn.Module], Spec]], ...] = (
     (r"pixel_values|(input_)?(images?|imgs?|pixels)", _image),
     (r"input_features|mels?|mel_spec\w*|spectrogram|spec|fbank", _features),
     (r"input_values|wave(form)?s?|audios?|wavs?|raw_audio", _wave),
+    (r"(original|orig|image|img)_size", lambda m: Constant(image_size(m))),
     (r"\w*key_padding_mask", _fixed(BATCH, LENGTH, kind="bool", fill="zeros")),
     (r"attn_mask|(src|tgt|causal)_mask", _fixed(LENGTH, LENGTH, kind="bool", fill="causal")),
     (r"attention_mask|\w*mask", _fixed(BATCH, LENGTH, kind="bool", fill="ones")),

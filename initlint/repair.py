@@ -159,8 +159,9 @@ class Repair:
 
     def _of_shape(self, spec: TensorSpec, wanted: tuple[int | None, ...], extra: int) -> TensorSpec:
         sizes: dict[int, tuple[int, ...]] = {1: (128,), 2: image_size(self.model), 3: (16, 64, 64)}
-        usual = (BATCH, wanted[1] or 3, *sizes.get(len(wanted) - 2, ()))
-        return TensorSpec((*[1] * max(0, extra), *usual), spec.kind, spec.fill, settled=frozenset({1}))
+        usual = (BATCH, wanted[1] or 3, *sizes.get(len(wanted) - 2, ()))[max(0, -extra) :]
+        settled = frozenset({len(usual) - len(wanted) + 1}) if len(usual) > 1 else frozenset[int]()
+        return TensorSpec((*[1] * max(0, extra), *usual), spec.kind, spec.fill, settled=settled)
 
     # ------------------------------------------------------------ containers and missing arguments
 
@@ -168,11 +169,13 @@ class Repair:
         error = self.failure.error
         name = getattr(self.failure.function, "__name__", "")
         if name == "__getitem__" and isinstance(self.failure.args[1], str):
-            for path, identical in self._sources(self.failure.args[0]):
+            tensor, key = self.failure.args
+            for path, identical in self._sources(tensor):
                 if identical:
-                    yield self.call.put(
-                        path, Group("dict", ((self.failure.args[1], self._guess(self.failure.args[1])),))
-                    )
+                    yield self.call.put(path, self._dictionary(path, key))
+                elif tuple(tensor.shape) == self.failure.tensors[path].shape[1:]:  # one of several
+                    items = [(str(i), self._dictionary(path, key)) for i in range(BATCH)]
+                    yield self.call.put(path, Group("list", tuple(items)))
         if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str):
             yield from self._item_added("dict", error.args[0])
         if isinstance(error, AttributeError) and isinstance(error.name, str):
@@ -203,14 +206,21 @@ class Repair:
         call = self.call
         for path, spec in self._groups(kind):
             if key not in dict(spec.items):
-                item = target_item(key) if "target" in path[0] else None
-                call = call.put(path, spec.joined(key, item or self._guess(key)))
+                call = call.put(path, spec.joined(key, self._item(path, key)))
         if of_graph(key):
             for path, leaf in call.leaves():
                 if leaf.kind == "float" and len(leaf.shape) == 2 and leaf.shape[0] == BATCH:
                     call = call.put(path, replace(leaf, shape=(NODES, leaf.shape[1])))
         if call != self.call:
             yield call
+
+    def _dictionary(self, path: Path, key: str) -> Group:
+        keys = ("boxes", "labels") if key == "boxes" and "target" in path[0] else (key,)
+        return Group("dict", tuple((k, self._item(path, k)) for k in keys))
+
+    def _item(self, path: Path, key: str) -> Spec:
+        item = target_item(key) if "target" in path[0] else None
+        return item or self._guess(key)
 
     def _guess(self, name: str) -> Spec:
         graph = any(of_graph(path[-1]) for path, _ in self.call.leaves())
@@ -230,7 +240,7 @@ class Repair:
         absent = [n for n, p in self.parameters.items() if n not in given and p.kind is not p.VAR_KEYWORD]
         message = str(self.failure.error)
         named = [n for n in absent if re.search(rf"(?<!\w){re.escape(n)}(?!\w)", message)]
-        if "None" in message:
+        if "None" in message or isinstance(self.failure.error, AssertionError):
             for frame, line in reversed(self.failure.frames):
                 text = linecache.getline(frame.f_code.co_filename, line)
                 named += [

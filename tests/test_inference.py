@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -340,7 +341,68 @@ def loss_inside() -> nn.Module:
     return WithLoss()
 
 
+def detector() -> nn.Module:
+    class Detector(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Conv2d(3, 8, 3, 2), nn.Linear(8, 5)
+
+        def forward(self, images: Any, targets: Any = None) -> Any:
+            if targets is None:
+                raise ValueError("targets should not be None in training")
+            boxes = torch.stack([target["boxes"] for target in targets])
+            labels = torch.stack([target["labels"] for target in targets])
+            out = self.head(self.body(torch.stack(list(images))).mean((2, 3)))
+            return out[:, None] + boxes.new_zeros((*boxes.shape[:2], 5)) * labels[..., None]
+
+    return Detector()
+
+
+def records() -> nn.Module:
+    class Segmenter(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Conv2d(3, 8, 3, padding=1)
+
+        def forward(self, batch: list[dict[str, Any]]) -> Any:
+            maps = self.body(torch.stack([record["image"] for record in batch]))
+            return [F.interpolate(m[None], r["original_size"]) for m, r in zip(maps, batch, strict=True)]
+
+    return Segmenter()
+
+
+def relations() -> nn.Module:
+    class Relations(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(3, 7, 4))
+
+        def forward(self, x: Tensor, edge_index: Tensor, edge_type: Tensor | None = None) -> Any:
+            assert edge_type is not None
+            return torch.bmm(x[edge_index[0]].unsqueeze(1), self.weight[edge_type])
+
+    return Relations()
+
+
+def dimensions() -> nn.Module:
+    class Speech(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dims = SimpleNamespace(n_mels=20, n_audio_ctx=15)
+            self.first, self.second = nn.Conv1d(20, 8, 3, padding=1), nn.Conv1d(8, 8, 3, 2, padding=1)
+            self.position = nn.Parameter(torch.randn(8, 15))
+
+        def forward(self, mel: Tensor) -> Any:
+            x = self.second(self.first(mel).relu())
+            assert x.shape[1:] == self.position.shape, "incorrect audio shape"
+            return x + self.position
+
+    return Speech()
+
+
 SQUARE, IDS = "float32[2, 3, 32, 32]", "int64[2, 16]"
+BOXES = "{boxes: float32[3, 4], labels: int64[3]}"
+RECORD = "{image: float32[3, 32, 32], original_size: (32, 32)}"
 
 
 @pytest.mark.parametrize(
@@ -373,6 +435,10 @@ SQUARE, IDS = "float32[2, 3, 32, 32]", "int64[2, 16]"
         (slices, "float32[2, 5]"),
         (any_number, "float32[2, 6], float32[2, 4]"),
         (loss_inside, "float32[2, 6], int64[2]"),
+        (detector, f"{SQUARE}, targets=[{BOXES}, {BOXES}]"),
+        (records, f"[{RECORD}, {RECORD}]"),
+        (relations, "float32[12, 7], int64[2, 30], edge_type=int64[30]"),
+        (dimensions, "float32[2, 20, 30]"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )

@@ -522,6 +522,18 @@ def test_inference_mode_in_forward_leaves_nothing_to_learn() -> None:
     assert found.no_backward == "no output depends on a parameter"
 
 
+def test_a_jacobian_in_forward() -> None:
+    def rows(self: Any, x: torch.Tensor) -> torch.Tensor:
+        x = x.requires_grad_()
+        y = self.f(x).tanh()
+        seeds = torch.eye(3).unsqueeze(1).expand(3, len(x), 3)
+        jacobian = torch.autograd.grad(y, x, seeds, create_graph=True, is_grads_batched=True)
+        return jacobian[0].square().sum(0)
+
+    found = run(Model(rows, f=nn.Linear(6, 3)), torch.randn(4, 6))
+    assert found.gradients["f.weight"].scale is not None
+
+
 def test_a_compiled_model_runs_as_it_is_written() -> None:
     layer = nn.Linear(6, 3)
     found = run(torch.compile(nn.Sequential(layer, nn.ReLU())), torch.randn(4, 6))  # type: ignore[arg-type]
