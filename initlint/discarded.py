@@ -12,14 +12,15 @@ from torch import nn
 from initlint import spelling
 from initlint.dataflow import reached, replaces
 from initlint.evidence import LostWrite, Tie
+from initlint.fate import LISTING, Fate, fate
 from initlint.provenance import Reading
 from initlint.recorder import Event, Module, Storage
 from initlint.sites import role
-from initlint.source import LISTING, Fate, fate
 
 _DETAILS: dict[Fate, str] = {
     "dropped": "the result was put nowhere in it",
     "rebound": "the loop's variable was given another tensor, the parameter was not",
+    "unread": "it went into a variable that nothing reads afterwards",
     "entry": "it replaced an entry of a dict of the model's tensors, which was not loaded",
 }
 #: Operations that leave their operand as it was, unlike the one whose name ends in an underscore.
@@ -110,8 +111,9 @@ class _Search:
         source = _parameter_behind(storage)
         if source is not None and source.numel == storage[-1].numel:
             owner, local = source.slots[-1]
-            name = f"{self._path(owner)}.{local}".lstrip(".")
-        elif source is None and end != "dropped":
+            module = owner.reference()
+            name = f"{self._path(owner)}.{local}".lstrip(".") if id(module) in self.paths else ""
+        elif source is None and end not in ("dropped", "unread"):
             name = next((n for n in self._left_alone(storage[-1].numel) if n not in taken), "")
         else:
             return None
@@ -208,8 +210,11 @@ def _let_go(storage: Storage) -> Fate:
     event = storage[-1]
     if event.default or not event.lines or event.operator.name in _SAME:
         return "kept"
-    unlikely = event.called is not None or event.operator.name not in _RESULTS
-    if unlikely and not LISTING & set(event.lines[0][0].co_names):
+    likely = event.called is None and event.operator.name in _RESULTS
+    listed = not LISTING.isdisjoint(event.lines[0][0].co_names)
+    if not (likely or listed):
         return "kept"
-    end = fate(event.lines[0])
-    return "kept" if end == "dropped" and unlikely else end
+    ends: list[Fate] = [end for line in event.lines if (end := fate(line)) != "returned"]
+    if not ends or (ends[0] in ("dropped", "unread") and not likely):
+        return "kept"
+    return ends[0]

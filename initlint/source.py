@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ast
-import dis
 import functools
 import inspect
 import linecache
 from collections.abc import Callable, Iterator, Set
 from types import CodeType, FunctionType
-from typing import Any, Literal, TypeGuard
+from typing import Any, TypeGuard
 
 from initlint.finding import Site
-from initlint.sites import Instruction, outside, package, position
+from initlint.sites import outside, package
 
 _CONTAINERS = (
     ast.List,
@@ -33,8 +32,10 @@ def body(code: CodeType) -> tuple[ast.stmt, ...]:
     return tuple(_unconditional(tree.body)) if tree is not None else ()
 
 
-def syntax(code: CodeType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
-    """A function's syntax tree, lines as in its file; None if its source cannot be read."""
+def syntax(code: CodeType) -> ast.FunctionDef | ast.AsyncFunctionDef | ast.Module | None:
+    """The syntax tree of a function or a whole file, lines as in it; None if its source cannot be read."""
+    if code.co_name == "<module>":
+        return _file(code.co_filename)
     block = linecache.getlines(code.co_filename)[code.co_firstlineno - 1 : _last_line(code)]
     try:
         margin = len(block[0]) - len(block[0].lstrip())
@@ -45,140 +46,17 @@ def syntax(code: CodeType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
     return next((n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))), None)
 
 
+def _file(name: str) -> ast.Module | None:
+    try:
+        return ast.parse("".join(linecache.getlines(name)))
+    except SyntaxError:
+        return None
+
+
 def _last_line(code: CodeType) -> int:
     """The line on which a function's last instruction ends, functions inside it included."""
     ends = [end or 0 for _, end, _, _ in code.co_positions()]
     return max([*ends, *(_last_line(part) for part in code.co_consts if isinstance(part, CodeType))])
-
-
-Fate = Literal["kept", "dropped", "rebound", "entry"]
-#: Methods of a module that list its tensors.
-LISTING = frozenset({"parameters", "named_parameters", "state_dict"})
-_MAPPINGS = frozenset({"named_parameters", "state_dict"})
-
-
-@functools.lru_cache(maxsize=4096)
-def fate(instruction: Instruction) -> Fate:
-    """What becomes of the value that an instruction computes.
-
-    "dropped": an expression statement computes it. "rebound": it takes the place of the variable that runs
-    over parameters, and nothing reads it there. "entry": it replaces an entry of a dict of a module's
-    tensors that goes nowhere but into load_state_dict.
-    """
-    code, offset = instruction
-    step = next((i for i in dis.get_instructions(code) if i.offset > offset), None)
-    if step is not None and step.opname == "POP_TOP":
-        return "dropped"
-    tree = syntax(code) if LISTING & set(code.co_names) else None
-    assignment = _assigned(tree, instruction) if tree is not None else None
-    match assignment:
-        case ast.Assign(targets=[ast.Name(id=name)]) if tree is not None and _rebinds(tree, name, assignment):
-            return "rebound"
-        case ast.Assign(targets=[ast.Subscript(value=mapping)]) if tree is not None and _leaves(
-            tree, mapping
-        ):
-            return "entry"
-    return "kept"
-
-
-def _assigned(tree: ast.AST, instruction: Instruction) -> ast.Assign | None:
-    """The assignment whose whole value an instruction computes."""
-    first, last, start, end = position(instruction)
-    code = instruction[0]
-    line = linecache.getline(code.co_filename, code.co_firstlineno)
-    margin = len(line) - len(line.lstrip())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign):
-            value = node.value
-            spans = (value.lineno, value.end_lineno) == (first, last)
-            if spans and (value.col_offset + margin, (value.end_col_offset or 0) + margin) == (start, end):
-                return node
-    return None
-
-
-def _rebinds(tree: ast.AST, name: str, assignment: ast.stmt) -> bool:
-    """The name runs over parameters, and its loop does not read it after the assignment."""
-    for loop in ast.walk(tree):
-        if not isinstance(loop, ast.For) or name not in set(_named(loop.target)):
-            continue
-        sources = {node.attr for node in ast.walk(loop.iter) if isinstance(node, ast.Attribute)}
-        later = _after(loop.body, assignment)
-        if sources & LISTING and later is not None:
-            return not any(isinstance(n, ast.Name) and n.id == name for s in later for n in ast.walk(s))
-    return False
-
-
-def _after(statements: list[ast.stmt], wanted: ast.stmt) -> list[ast.stmt] | None:
-    """Statements that may run after one of them, or after one inside them; None if it is not there.
-
-    The other branch of an `if` does not; of a loop or a `try`, all may.
-    """
-    for index, statement in enumerate(statements):
-        following = statements[index + 1 :]
-        if statement is wanted:
-            return following
-        match statement:
-            case ast.If(body=body, orelse=other):
-                branches = [body, other]
-            case ast.With(body=body):
-                branches = [body]
-            case _ if any(node is wanted for node in ast.walk(statement)):
-                return [statement, *following]
-            case _:
-                continue
-        for branch in branches:
-            inner = _after(branch, wanted)
-            if inner is not None:
-                return inner + following
-    return None
-
-
-def _leaves(tree: ast.AST, mapping: ast.expr) -> bool:
-    """A dict comes from a module's tensors and is handed to nothing but load_state_dict."""
-    if not isinstance(mapping, ast.Name):
-        return _lists(mapping)
-    made = [
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None
-        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-        if isinstance(target, ast.Name) and target.id == mapping.id
-    ]
-    if not made or not all(map(_lists, made)):
-        return False
-    looked_into = {id(part) for part in _looked_into(tree)}
-    return all(
-        id(node) in looked_into
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and node.id == mapping.id and isinstance(node.ctx, ast.Load)
-    )
-
-
-def _looked_into(tree: ast.AST) -> Iterator[ast.expr]:
-    """What code reads elements or attributes of, runs over, compares with, measures or loads."""
-    for node in ast.walk(tree):
-        match node:
-            case ast.Subscript(value=part) | ast.Attribute(value=part):
-                yield part
-            case ast.For(iter=part) | ast.comprehension(iter=part):
-                yield part
-            case ast.Compare(comparators=parts):
-                yield from parts
-            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=parts):
-                if name in ("load_state_dict", "list", "len"):
-                    yield from parts
-
-
-def _lists(value: ast.expr) -> bool:
-    """A call that puts a module's tensors into a new dict: m.state_dict(), dict(m.named_parameters())."""
-    match value:
-        case ast.Call(func=ast.Attribute(attr="state_dict")):
-            return True
-        case ast.Call(
-            func=ast.Name(id="dict" | "OrderedDict"), args=[ast.Call(func=ast.Attribute(attr=name))]
-        ):
-            return name in _MAPPINGS
-    return False
 
 
 def _unconditional(statements: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -280,15 +158,15 @@ def _speaking(tree: ast.AST, attributes: Set[str]) -> Callable[[ast.AST], bool]:
         for node in ast.walk(tree):
             match node:
                 case ast.Assign(targets=targets, value=value) if speaks(value):
-                    names.update(_named(*targets))
+                    names.update(bound(*targets))
                 case ast.For(target=target, iter=value) | ast.comprehension(target=target, iter=value):
-                    names.update(_named(target) if speaks(value) else ())
+                    names.update(bound(target) if speaks(value) else ())
                 case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="append"), args=[value]):
                     names.update([name] if speaks(value) else ())
     return speaks
 
 
-def _named(*targets: ast.expr) -> Iterator[str]:
+def bound(*targets: ast.expr) -> Iterator[str]:
     """The local variables that an assignment sets."""
     return (part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name))
 

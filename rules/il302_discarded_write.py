@@ -97,6 +97,15 @@ def loop_variable_rebound() -> nn.Module:
     return model
 
 
+def alias_scaled() -> nn.Module:
+    from torch import nn
+
+    model = nn.Linear(4, 8)
+    weight = model.weight.data
+    weight = weight * 0.1
+    return model
+
+
 def state_dict_never_loaded() -> nn.Module:
     from torch import nn
 
@@ -113,6 +122,16 @@ def state_dict_loaded() -> nn.Module:
     state = model.state_dict()
     state["weight"] = state["weight"] * 0.01
     model.load_state_dict(state)
+    return model
+
+
+def alias_scaled_and_copied_back() -> nn.Module:
+    from torch import nn
+
+    model = nn.Linear(4, 8)
+    weight = model.weight.data
+    weight = weight * 0.1
+    model.weight.data = weight
     return model
 
 
@@ -181,7 +200,7 @@ class DiscardedWrite(Rule):
     """An initialisation that changed nothing in the finished model.
 
     The write went to a temporary (a clone, rows picked by a list, a weight that a parametrization
-    recomputes at every use, a loop's variable, a dict that is never loaded) or to a layer that was replaced
+    recomputes at every use, a variable, a dict that is never loaded) or to a layer that was replaced
     afterwards. The parameter keeps what it held
     before, without a word.
 
@@ -202,8 +221,10 @@ class DiscardedWrite(Rule):
         Example(parameter_handed_to_a_test_for_modules, finds=("weight",)),
         Example(scaled_out_of_place, finds=("weight",)),
         Example(loop_variable_rebound, finds=("weight_hh_l0",)),
+        Example(alias_scaled, finds=("weight",)),
         Example(state_dict_never_loaded, finds=("weight",)),
         Example(state_dict_loaded),
+        Example(alias_scaled_and_copied_back),
         Example(loop_variable_rebound_for_a_check),
         Example(state_dict_kept_for_later),
         Example(written_before_weight_norm),
