@@ -108,11 +108,14 @@ def _of_call(weight: Tensor, use: Use, write: Write, call: str) -> Misreading | 
 def _right(weight: Tensor, use: Use, mode: str, drawn: int) -> Iterator[float]:
     """The fans with which a call is right; forward and backward preserving are both accepted of fan_out.
 
-    Whoever draws some of the rows by themselves (`drawn` values of all) takes these for the outputs.
+    Whoever draws some of the rows by themselves (`drawn` values of all) takes these for the outputs, and
+    whoever draws each matrix of a stack takes the sum over the stack for one of outputs, not of inputs.
     """
     inputs, outputs = _inputs(weight, use), _outputs(weight, use)
     if use.fan_out and drawn < weight.elements and not use.stacked:
         outputs = *outputs, use.fan_out * drawn / weight.elements
+    if len(weight.shape) > 2 and 0 in use.contracted and drawn * weight.shape[0] == weight.elements:
+        inputs = *inputs, inputs[0] / weight.shape[0]
     for n in inputs:
         if mode in ("fan_in", "fan_out"):
             yield n

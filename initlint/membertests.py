@@ -76,7 +76,7 @@ def member_tests(
                 caller,
             )
         for test in _handed(question, view, positions):
-            found[test.caller, test.near] = test
+            found.setdefault((test.caller, test.near), test)
     return tuple(found.values())
 
 
@@ -222,14 +222,20 @@ def _relatives(question: Question, view: _Model) -> tuple[tuple[str, ...], str]:
 
 def _handed(question: Question, view: _Model, positions: Positions) -> Iterator[MemberTest]:
     """Parameters that a helper was handed although it tests for modules, and that nothing wrote."""
-    objects = question.objects() if question.kind == "class" and question.callers else {}
+    objects = question.objects() if question.kind != "name" and question.callers else {}
     for name, tensor in view.tensors.items():
-        if id(tensor) in objects and tensor.dim() > 1 and not view.provenance[name].explicit:
-            code, text = question.code, ast.unparse(question.node)
-            site = Site(code.co_filename, question.node.lineno, code.co_name, package(code.co_filename))
-            detail = f"{code.co_name} was handed a {type(tensor).__name__} where it tests for a module"
-            caller = positions.site(question.callers[id(tensor)])
-            yield MemberTest(site, text, "object", question.passed, (name,), detail, caller=caller)
+        if id(tensor) not in objects or tensor.dim() < 2 or view.provenance[name].explicit:
+            continue
+        wanted = "tests for a module"
+        if question.kind == "attribute":
+            if hasattr(tensor, question.literals[0]):
+                continue  # it had the attribute, with a value that did not pass
+            wanted = f"looks for {question.literals[0]!r} of a module"
+        code, text = question.code, ast.unparse(question.node)
+        site = Site(code.co_filename, question.node.lineno, code.co_name, package(code.co_filename))
+        detail = f"{code.co_name} was handed a {type(tensor).__name__} where it {wanted}"
+        caller = positions.site(question.callers[id(tensor)])
+        yield MemberTest(site, text, "object", question.passed, (name,), detail, caller=caller)
 
 
 def _above(path: str) -> Iterator[str]:

@@ -22,6 +22,7 @@ _ACCUMULATING = frozenset(
     )
     for spelled in (f"Tensor.{name}_", f"torch.{name}")
 )
+_SCALING = frozenset({"Tensor.mul_", "Tensor.div_", "Tensor.true_divide_"})
 #: A draw of this std is a constant: biases of std 1e-6 are meant to start at zero.
 NARROW = 1e-4
 
@@ -280,6 +281,29 @@ def _siblings(model: Evidence, tensor: Tensor) -> Iterator[Tensor]:
             yield other
 
 
+class Stuck(NamedTuple):
+    """A member of a list that a loop wrote at each turn, in place of all the others."""
+
+    tensor: Tensor
+    write: Write
+    missed: tuple[Tensor, ...]
+
+
+def stuck(model: Evidence) -> Iterator[Stuck]:
+    """One line that wrote one member as often as the list has members, and none of the others."""
+    for tensor in model.parameters:
+        if not tensor.owner.rpartition(".")[2].isdigit():
+            continue
+        turns: dict[tuple[Line, str, tuple[Site, ...]], list[Write]] = {}
+        for write in tensor.provenance.explicit:
+            if write.elements >= tensor.elements:
+                turns.setdefault((_line(write.site), write.operation, write.callers), []).append(write)
+        longest = max(turns.values(), key=len, default=[])
+        missed = tuple(_siblings(model, tensor)) if len(longest) > 1 else ()
+        if missed and len(longest) == len(missed) + 1:
+            yield Stuck(tensor, longest[-1], missed)
+
+
 class Repetition(NamedTuple):
     """An operation on the values themselves that ran again on its own result."""
 
@@ -320,5 +344,12 @@ def _standing(tensor: Tensor) -> tuple[Write, ...]:
 
 
 def _apart(same: list[Write], tensor: Tensor) -> bool:
-    """They came from different places, or hit one tensor under several names: no loop that iterates."""
-    return len({write.callers for write in same}) > 1 or bool(tensor.aliases)
+    """No loop that iterates: they came from different places, or hit one tensor under several names.
+
+    A loop that multiplies by one and the same number at each turn does not iterate towards anything.
+    """
+    if len({write.callers for write in same}) > 1 or tensor.aliases:
+        return True
+    factors = [write.arguments.get("other") for write in same]
+    scales = same[0].operation in _SCALING and isinstance(factors[0], (int, float))
+    return scales and len(set(factors)) == 1 and all(write in tensor.provenance.writes for write in same)

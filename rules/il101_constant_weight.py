@@ -87,6 +87,14 @@ def zero_head() -> nn.Module:
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), head)
 
 
+def moving_average() -> nn.Module:
+    from torch import nn
+
+    model = nn.Linear(8, 4)
+    nn.init.constant_(model.weight, 1 / 8)
+    return model
+
+
 def single_unit() -> nn.Module:
     from torch import nn
 
@@ -109,7 +117,8 @@ class ConstantWeight(Rule):
     targets of a readout, it starts with one direction of its input.
 
     Draw the weight from a distribution. Constants are right for biases, for gains of normalisations, and
-    for weights whose units receive different gradients: a zero head, the last layer of a residual branch.
+    for weights whose units receive different gradients: a zero head, the last layer of a residual branch, a
+    linear model that starts as an average.
 
     References:
         Goodfellow, Bengio, Courville, Deep Learning, 2016, section 8.4: initial parameters need to break
@@ -128,6 +137,7 @@ class ConstantWeight(Rule):
         Example(filled_stack, finds=("weights",), inputs=batch),
         Example(scale_of_noise_on_a_readout, inputs=batch),
         Example(zero_head, inputs=batch),
+        Example(moving_average, inputs=batch),
         Example(single_unit, inputs=batch),
     )
 
@@ -178,6 +188,8 @@ def _shares_inputs(model: Evidence, weight: Tensor) -> bool:
     use = weight.use
     if use is None or use.groups > 1 or use.fan_in is None or use.fan_in < 2:
         return False
+    if use.reaches_output and not use.wiring.sources and use.depth < 2:
+        return False  # of a linear model: the loss is convex in it, and each output has weights of its own
     for other in model.tensors if use.role != "recurrent" else ():
         if other is not weight and len(other.shape) > 1 and other.use and other.use.node == use.node:
             return False

@@ -116,6 +116,26 @@ def experts_averaged_by_a_softmax() -> nn.Module:
     return Mixture()
 
 
+def relations_summed() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Relational(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.readout = nn.Parameter(torch.empty(6, 128, 32)), nn.Linear(32, 4)
+            for matrix in self.weight.detach():
+                nn.init.xavier_uniform_(matrix)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            neighbours = torch.stack([x.roll(shift, 0) for shift in range(6)])
+            mixed = torch.relu(torch.einsum("rnd,rdh->nh", neighbours, self.weight))
+            logits: torch.Tensor = self.readout(mixed)
+            return logits
+
+    return Relational()
+
+
 def transposed_before_the_draw() -> nn.Module:
     from torch import nn
 
@@ -186,6 +206,7 @@ class WrongFan(Rule):
         Example(dimension_zero_for_the_fan_in, finds=("1.weight",), inputs=rows),
         Example(projections_fused_head_by_head, finds=("fused.weight",), inputs=rows),
         Example(experts_averaged_by_a_softmax, inputs=rows),
+        Example(relations_summed, inputs=rows),
         Example(transposed_before_the_draw, inputs=rows),
         Example(backward_preserving_convolutions, inputs=rows),
         Example(plain_number, inputs=rows),

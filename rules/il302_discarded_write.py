@@ -75,6 +75,24 @@ def parameter_handed_to_a_test_for_modules() -> nn.Module:
     return model
 
 
+def parameter_handed_to_a_helper_for_modules(*, right: bool = False) -> nn.Module:
+    from torch import nn
+
+    def normal_init(module: object, std: float) -> None:
+        if hasattr(module, "weight") and module.weight is not None:
+            nn.init.normal_(module.weight, std=std)
+
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            normal_init(layer if right else layer.weight, 0.02)
+    return model
+
+
+def module_handed_to_a_helper_for_modules() -> nn.Module:
+    return parameter_handed_to_a_helper_for_modules(right=True)
+
+
 def scaled_out_of_place() -> nn.Module:
     from torch import nn
 
@@ -219,6 +237,8 @@ class DiscardedWrite(Rule):
         Example(rows_picked_by_a_list, finds=("weight",)),
         Example(layer_replaced_after_init, finds=("head.weight",)),
         Example(parameter_handed_to_a_test_for_modules, finds=("weight",)),
+        Example(parameter_handed_to_a_helper_for_modules, finds=("0.weight", "2.weight")),
+        Example(module_handed_to_a_helper_for_modules),
         Example(scaled_out_of_place, finds=("weight",)),
         Example(loop_variable_rebound, finds=("weight_hh_l0",)),
         Example(alias_scaled, finds=("weight",)),

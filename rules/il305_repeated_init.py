@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Example, Location, Rule
-from initlint.rewrites import repetitions, slips
+from initlint.rewrites import repetitions, slips, stuck
 from initlint.story import at, said, way
 
 if TYPE_CHECKING:
@@ -45,6 +45,57 @@ def scaled_in_constructor_and_again() -> nn.Module:
     for gate in model:
         assert isinstance(gate, Gate)
         gate.reset_parameters()
+    return model
+
+
+def first_member_at_each_turn(*, right: bool = False) -> nn.Module:
+    from torch import nn
+
+    class Detector(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.heads = nn.ModuleList(nn.Linear(8, 4) for _ in range(3))
+            for i, stride in enumerate((8, 16, 32)):
+                bias = self.heads.get_parameter(f"{i if right else 0}.bias")
+                nn.init.constant_(bias, -4.0 - stride / 32)
+
+    return Detector()
+
+
+def scaled_once_for_each_parent(*, fresh: bool = False) -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.out = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def initialise(module: nn.Module) -> None:
+        for name, parameter in module.named_parameters():
+            if name.endswith("out.weight"):
+                with torch.no_grad():
+                    if fresh:
+                        nn.init.normal_(parameter, std=0.02)
+                    parameter.mul_(0.5)
+
+    return nn.Sequential(nn.Sequential(Block(), Block())).apply(initialise)
+
+
+def each_member_at_its_turn() -> nn.Module:
+    return first_member_at_each_turn(right=True)
+
+
+def drawn_and_scaled_for_each_parent() -> nn.Module:
+    return scaled_once_for_each_parent(fresh=True)
+
+
+def divided_by_its_norm_in_a_loop() -> nn.Module:
+    from torch import nn
+
+    model = nn.Linear(8, 8)
+    for _ in range(5):
+        model.weight.data.div_(model.weight.data.norm().item())
     return model
 
 
@@ -87,8 +138,10 @@ class RepeatedInit(Rule):
     """A parameter initialised twice where once was meant.
 
     Two lines that write the same parameter, beside a sibling that no line writes, are a name copied and
-    not changed. An operation on the values themselves (scaling, a logarithm) that runs again gives another
-    result each time: an initialiser that does so must not be called from two places.
+    not changed; a loop that writes one member of a list at every turn has an index that it does not use. An
+    operation on the values themselves (scaling, a logarithm) that runs again gives another result each
+    time: an initialiser that does so must not be called from two places, nor by `apply` both on a module and
+    on what holds it.
 
     Name the sibling in one of the two lines; draw or copy fresh values before transforming them in place.
     """
@@ -100,7 +153,12 @@ class RepeatedInit(Rule):
     examples = (
         Example(wrong_name_pasted, finds=("value.weight", "policy.weight")),
         Example(scaled_in_constructor_and_again, finds=("0.weight", "1.weight")),
+        Example(first_member_at_each_turn, finds=("heads.0.bias", "heads.2.bias")),
+        Example(scaled_once_for_each_parent, finds=("0.0.out.weight", "0.1.out.weight")),
         Example(drawn_afresh_and_scaled),
+        Example(each_member_at_its_turn),
+        Example(drawn_and_scaled_for_each_parent),
+        Example(divided_by_its_norm_in_a_loop),
         Example(general_then_particular),
     )
 
@@ -115,6 +173,18 @@ class RepeatedInit(Rule):
                 help=f"name {sibling.name} in one of the two lines",
                 site=second,
                 locations=[Location(first, "the first write, without effect")],
+            )
+        for tensor, write, missed in stuck(model):
+            turns = len(missed) + 1
+            yield self.finding(
+                (tensor, *missed),
+                f"{said(write)} wrote {tensor.name} {turns} times, and of the {turns} members of its list "
+                "no other one",
+                measured={"writes": turns},
+                expected={"writes": 1},
+                help="use the index of the loop, so that each turn writes the member that it is for",
+                site=write.site,
+                locations=way(write),
             )
         for tensor, write, again, times in repetitions(model):
             yield self.finding(

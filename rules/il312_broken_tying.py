@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from initlint import Example, Location, Rule
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
-    from initlint import Evidence, Finding
+    from initlint import Evidence, Finding, Tensor
 
 
 def lost_when_materialised() -> nn.Module:
@@ -38,6 +39,22 @@ def tied_by_memory() -> nn.Module:
     model.embed, model.head = nn.Embedding(16, 8), nn.Linear(8, 16, bias=False)
     model.head.weight.data = model.embed.weight.data
     return model
+
+
+def parameter_of_a_parameter() -> nn.Module:
+    from torch import nn
+
+    class Language(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.head = nn.Embedding(16, 8), nn.Linear(8, 16, bias=False)
+            self.head.weight = nn.Parameter(self.embed.weight)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.head(self.embed(x))
+            return logits
+
+    return Language()
 
 
 def tied_by_a_copy() -> nn.Module:
@@ -121,6 +138,12 @@ HOW = {
 }
 
 
+def tokens() -> torch.Tensor:
+    import torch
+
+    return torch.randint(0, 16, (4, 6), generator=torch.Generator().manual_seed(0))
+
+
 class BrokenTying(Rule):
     """Two parameters that were meant to be one.
 
@@ -140,6 +163,7 @@ class BrokenTying(Rule):
     examples = (
         Example(lost_when_materialised, finds=("embed.weight", "head.weight")),
         Example(tied_by_memory, finds=("embed.weight", "head.weight")),
+        Example(parameter_of_a_parameter, finds=("embed.weight", "head.weight"), inputs=tokens),
         Example(tied_by_a_copy, finds=("embed.weight", "head.weight")),
         Example(untied_by_a_copy_of_the_trunk, finds=("head.weight", "trunk.0.weight")),
         Example(tied),
@@ -167,5 +191,13 @@ class BrokenTying(Rule):
 
 
 def _alone(model: Evidence, names: Sequence[str]) -> bool:
-    """A single one of them takes part in the forward: it is stepped as if the others were not there."""
-    return sum(name in model.by_name and model.by_name[name].use is not None for name in names) == 1
+    """A single one of them takes part in the forward: it is stepped as if the others were not there.
+
+    A graph knows their memory by one name; the gradients tell who takes part.
+    """
+    return sum(name in model.by_name and _takes_part(model.by_name[name]) for name in names) == 1
+
+
+def _takes_part(parameter: Tensor) -> bool:
+    gradient = parameter.gradient
+    return parameter.use is not None or (gradient is not None and gradient.scale is not None)

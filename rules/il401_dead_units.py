@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import hypot
 from typing import TYPE_CHECKING
 
 from initlint import Example, Rule
@@ -17,12 +18,28 @@ if TYPE_CHECKING:
     from initlint.evidence import Signal
 
 
+OUTWEIGHS = 8.0  # standard deviations: a normal value lies beyond once in 10^15
+
+
 def bias_far_below_zero() -> nn.Module:
     from torch import nn
 
     hidden = nn.Linear(32, 64)
     nn.init.constant_(hidden.bias, -10)
     return nn.Sequential(hidden, nn.ReLU(), nn.Linear(64, 4))
+
+
+def single_unit(bias: float = -4.0) -> nn.Module:
+    from torch import nn
+
+    model = nn.Sequential(nn.Linear(32, 16), nn.Tanh(), nn.Linear(16, 1), nn.ReLU())
+    nn.init.normal_(model[2].weight, std=0.02)  # type: ignore[arg-type]
+    nn.init.constant_(model[2].bias, bias)  # type: ignore[arg-type]
+    return model
+
+
+def single_unit_by_chance() -> nn.Module:
+    return single_unit(-0.1)
 
 
 def negative_weights_on_positive_inputs() -> nn.Module:
@@ -144,8 +161,10 @@ class DeadUnits(Rule):
     }
     examples = (
         Example(bias_far_below_zero, finds=("0.bias",), inputs=batch),
+        Example(single_unit, finds=("2.bias",), inputs=batch),
         Example(negative_weights_on_positive_inputs, finds=("2.weight",), inputs=batch),
         Example(threshold_above_the_signal, finds=("threshold",), inputs=batch),
+        Example(single_unit_by_chance, inputs=batch),
         Example(default_initialisation, inputs=batch),
         Example(narrow_rectified_layer, inputs=batch),
         Example(squeeze_and_excitation, inputs=two_images),
@@ -159,14 +178,20 @@ class DeadUnits(Rule):
                 continue
             dead, chance = signal.dead_units / signal.units, _chance(before, signal.shape[0])
             guilty = writers(model, before)
-            if dead <= fraction_bound(chance, signal.units) or not guilty:
-                continue
             every = signal.dead_units == signal.units
+            shift = _outweighing(model, before) if every else None
+            if (dead <= fraction_bound(chance, signal.units) and shift is None) or not guilty:
+                continue
             share = "all" if every else f"{signal.dead_units} of"
             yield self.finding(
                 guilty,
                 f"{share} {signal.units} units behind it are zero for every input "
-                f"({signal.observations} values each); chance leaves {chance:.1%} of them",
+                f"({signal.observations} values each); "
+                + (
+                    f"chance leaves {chance:.1%} of them"
+                    if shift is None
+                    else f"the bias of {shift:.3g} outweighs all that its weights add to it"
+                ),
                 severity="error" if every else self.note_if_published(guilty),
                 related=[signal.module] if signal.module else (),
                 measured={"dead": dead, "pre-activation mean": before.forward.mean},
@@ -176,6 +201,19 @@ class DeadUnits(Rule):
                 else "start the bias at zero and draw the weights around zero",
                 locations=told([signal], guilty),
             )
+
+
+def _outweighing(model: Evidence, before: Signal) -> float | None:
+    """A constant bias below zero that no draw of the weights beside it would have made up for."""
+    for name in before.weights:
+        shift = model.by_name.get(name)
+        figures = shift.statistics if shift is not None and shift.use and shift.use.role == "shift" else None
+        if figures is None or not figures.constant or figures.mean >= 0:
+            continue
+        drawn = hypot(before.forward.mean - figures.mean, before.forward.std)
+        if -figures.mean > OUTWEIGHS * drawn:
+            return figures.mean
+    return None
 
 
 def _threshold(tensor: Tensor) -> bool:

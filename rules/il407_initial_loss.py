@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import isfinite, log
+from math import isfinite, log, prod
 from typing import TYPE_CHECKING
 
 from initlint import Example, Rule, harm, theory
@@ -116,6 +116,45 @@ def heat_map_without_prior() -> nn.Module:
     return Detector()
 
 
+def events_without_prior() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Events(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.event, self.edge = nn.Conv1d(4, 5, 1), nn.Conv1d(4, 2, 1)
+            nn.init.normal_(self.event.weight, std=0.01)
+            nn.init.zeros_(self.get_parameter("event.bias"))
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return torch.sigmoid(self.event(x)), self.edge(x)
+
+    return Events()
+
+
+def scores_of_pairs() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Pairs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.score, self.embed = nn.Linear(100, 80), nn.Linear(100, 80)
+            nn.init.zeros_(self.score.bias)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return torch.sigmoid(self.score(x) / 10), self.embed(x)
+
+    return Pairs()
+
+
+def frames() -> torch.Tensor:
+    import torch
+
+    return torch.randn(2, 4, 100, generator=torch.Generator().manual_seed(0))
+
+
 def heat_map_with_prior() -> nn.Module:
     from torch import nn
 
@@ -194,11 +233,13 @@ class InitialLoss(Rule):
         Example(tied_to_a_standard_normal_table, finds=("table.weight",), inputs=tokens),
         Example(head_with_he_initialisation, inputs=batch),
         Example(heat_map_without_prior, finds=("heat.bias",), inputs=image),
+        Example(events_without_prior, finds=("event.bias",), inputs=frames),
         Example(similarities_of_two_towers, inputs=pair),
         Example(cosines_with_rows_of_classes, inputs=batch),
         Example(zero_head, inputs=batch),
         Example(heat_map_with_prior, inputs=image),
         Example(mask_of_one_class, inputs=image),
+        Example(scores_of_pairs, inputs=frames),
     )
 
     #: Multiple of ln(classes): half again above the point at which the softmax picks a single class.
@@ -212,15 +253,17 @@ class InitialLoss(Rule):
 
     def _maps(self, model: Evidence) -> Iterator[Finding]:
         """Dense maps of probabilities that start at one half, beside maps of something else."""
-        maps = [s for s in model.signals if s.leaves and len(s.shape) == 4]
+        maps = [s for s in model.signals if s.leaves and len(s.shape) > 2]
         for signal in maps:
-            positions = signal.shape[2] * signal.shape[3]
+            positions = prod(signal.shape[2:])
             beside = any(other.shape[2:] == signal.shape[2:] for other in maps if other is not signal)
             if activation(signal.operation) != "sigmoid" or positions < self.positions or not beside:
                 continue
             before = upstream(model, signal)
-            applied = model.named(before.weights) if before is not None else ()
-            biases = [t for t in applied if t.use is not None and t.use.role == "shift"]
+            used = [t for t in model.named(before.weights) if t.use is not None] if before is not None else []
+            if not any(t.use.role == "kernel" for t in used if t.use is not None):
+                continue  # the further axes are no positions
+            biases = [t for t in used if t.use is not None and t.use.role == "shift"]
             if abs(signal.forward.mean - 0.5) < EVEN and signal.forward.std < EVEN and biases:
                 yield self.finding(
                     biases[0],
