@@ -140,7 +140,8 @@ def _outputs(weight: Tensor, use: Use) -> tuple[float, ...]:
         return ()
     outputs = float(use.fan_out) / use.fused
     if use.role == "kernel" and not use.transposed:
-        return outputs, weight.shape[0] // use.groups * prod(weight.shape[2:])  # whatever the stride
+        every = weight.shape[0] / use.fused // use.groups * prod(weight.shape[2:])
+        return outputs, every  # whatever the stride
     if len(use.outputs) > 1 and not use.stacked:
         return outputs, *(float(weight.shape[axis]) for axis in use.outputs)
     if use.transposed:

@@ -99,3 +99,27 @@ def _outermost(model: Evidence, group: tuple[str, ...], tensors: list[Tensor]) -
         return
     for part in sorted(part for part in parts if prefix + part not in names):
         yield from _outermost(model, tuple(f"{path}.{part}" for path in group), tensors)
+
+
+# ---------------------------------------------------------------- running statistics
+
+
+def mixed_statistics(model: Evidence) -> Iterator[ModuleRecord]:
+    """Modules with running statistics that stand behind several layers, none of which they share.
+
+    Layers that are shared as well see one kind of signal, or are meant to be one.
+    """
+    holders: dict[str, list[Tensor]] = {}
+    for tensor in model.tensors:
+        holders.setdefault(tensor.owner, []).append(tensor)
+    for record in model.modules:
+        parents = {path.rpartition(".")[0] for path in record.paths}
+        statistics = [t for t in holders.get(record.path, ()) if t.local_name.startswith("running_")]
+        if not statistics or len(parents) < 2 or record.calls in (0, 1):
+            continue
+        matrices = [t for t in model.parameters if t.aliases and len(t.shape) > 1]
+        if len({id(model.modules_by_path.get(parent)) for parent in parents}) == len(parents) and not any(
+            all(any(name.startswith(f"{parent}.") for name in (t.name, *t.aliases)) for parent in parents)
+            for t in matrices
+        ):
+            yield record

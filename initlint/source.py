@@ -6,6 +6,7 @@ import ast
 import functools
 import inspect
 import linecache
+import re
 from collections.abc import Callable, Iterator, Set
 from types import CodeType, FunctionType
 from typing import Any, TypeGuard
@@ -90,6 +91,22 @@ def assignment(cls: type, attribute: str) -> Site | None:
         for node in ast.walk(tree) if tree is not None else ():
             if _assigns(node, attribute):
                 return Site(code.co_filename, node.lineno, code.co_name, package(code.co_filename))
+    computed = [
+        Site(code.co_filename, node.lineno, code.co_name, package(code.co_filename))
+        for code in methods(cls)
+        if "setattr" in code.co_names and (tree := syntax(code)) is not None
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and re.fullmatch(_computed(node) or "(?!)", attribute)
+    ]
+    return computed[0] if len(computed) == 1 else None
+
+
+def _computed(node: ast.AST) -> str | None:
+    """The names that a setattr with a computed name may give: setattr(self, f"table{i}", table)."""
+    match node:
+        case ast.Call(func=ast.Name(id="setattr"), args=[ast.Name(id="self"), name, _]):
+            parts = name.values if isinstance(name, ast.JoinedStr) else [name]
+            return "".join(re.escape(str(p.value)) if isinstance(p, ast.Constant) else ".+" for p in parts)
     return None
 
 

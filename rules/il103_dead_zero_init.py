@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule
+from initlint import Example, Location, Rule
 from initlint.freezing import frozen_zeros
 from initlint.remedy import redraw
 from initlint.siblings import emptied
@@ -35,6 +35,29 @@ def both_lora_factors_zero() -> nn.Module:
             return base + x @ self.down.T @ self.up.T
 
     return LoRA()
+
+
+def zero_branch_behind_a_zero_gate(*, gate: float = 0.0) -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Branch(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.outer = nn.Linear(8, 8), nn.Linear(8, 8)
+            self.gate = nn.Parameter(torch.full((8,), gate))
+            nn.init.zeros_(self.outer.weight)
+            nn.init.zeros_(self.outer.bias)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            branch: torch.Tensor = self.outer(torch.relu(self.inner(x)))
+            return x + self.gate * branch
+
+    return Branch()
+
+
+def zero_branch_behind_an_open_gate() -> nn.Module:
+    return zero_branch_behind_a_zero_gate(gate=1.0)
 
 
 def zeros_into_relu() -> nn.Module:
@@ -177,12 +200,14 @@ class DeadZeroInit(Rule):
     explained_by = {"overwritten-init": "same", "dtype-underflow": "same", "discarded-write": "same"}
     examples = (
         Example(both_lora_factors_zero, finds=("down", "up"), inputs=batch),
+        Example(zero_branch_behind_a_zero_gate, finds=("outer.weight", "gate"), inputs=batch),
         Example(zeros_into_relu, finds=("0.weight",), inputs=batch),
         Example(zeros_in_the_middle, finds=("2.weight",), inputs=batch),
         Example(gate_of_one_unit_of_three, finds=("1.gate.weight",), inputs=batch),
         Example(gates_of_all_units, inputs=batch),
         Example(frozen_zero_head, finds=("2.weight",), inputs=batch),
         Example(one_lora_factor_zero, inputs=batch),
+        Example(zero_branch_behind_an_open_gate, inputs=batch),
         Example(adapted_zero_base, inputs=batch),
         Example(frozen_copy_of_a_zero_head, inputs=batch),
         Example(adapter_of_a_frozen_zero_layer, inputs=batch),
@@ -205,20 +230,25 @@ class DeadZeroInit(Rule):
             if figures is None or settled is None or not weight.requires_grad:
                 continue
             if figures.constant and settled.zero_gradient:
-                yield self._dead(weight, figures.mean, settled.steps)
+                yield self._dead(weight, figures.mean, settled.steps, _shut_gates(model, weight))
             elif figures.constant and not figures.mean and (starved := _starved(model, weight)):
                 yield self._starving(weight, starved[0])
             elif weight.name in alone:
                 yield self._odd(weight, alone[weight.name])
 
-    def _dead(self, weight: Tensor, value: float, steps: int) -> Finding:
+    def _dead(self, weight: Tensor, value: float, steps: int, gates: tuple[Tensor, ...]) -> Finding:
         return self.finding(
-            weight,
+            (weight, *gates),
             f"every value is {value:.3g} and the gradient is exactly zero in each of {steps} training steps",
             measured={"value": value, "gradient": 0.0},
             expected={"gradient": "above 0"},
             help="draw this weight, or the zero weight it is multiplied with, from a distribution",
             suggestion=redraw(weight),
+            locations=[
+                Location(site, f"{gate.name} gets its zeros")
+                for gate in gates
+                if (site := gate.provenance.site) is not None
+            ],
         )
 
     def _starving(self, weight: Tensor, behind: str) -> Finding:
@@ -243,6 +273,22 @@ class DeadZeroInit(Rule):
             help="initialise it by the line that initialises its siblings",
             severity="note",
         )
+
+
+def _shut_gates(model: Evidence, weight: Tensor) -> tuple[Tensor, ...]:
+    """Zero factors of its output that are no weights themselves, and that have no gradient either."""
+    return tuple(
+        gate
+        for gate in model.parameters
+        if gate.use is not None
+        and gate.use.role in ("scalar", "gain")
+        and weight.name in gate.use.wiring.sources
+        and gate.statistics is not None
+        and gate.statistics.absmax == 0
+        and gate.gradient is not None
+        and gate.gradient.scale is not None
+        and gate.gradient.scale.rms == 0
+    )
 
 
 def _starved(model: Evidence, weight: Tensor) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from initlint import Example, Location, Rule
 from initlint.estimates import counted, divisors, neutral, outdated
 from initlint.remedy import fill
+from initlint.story import way
 
 if TYPE_CHECKING:
     import torch
@@ -209,6 +210,7 @@ class RunningStats(Rule):
                     expected={"minimum": start, "maximum": start},
                     help=f"start it at {start:g}",
                     suggestion=fill(buffer, start),
+                    locations=way(last) if (last := buffer.provenance.last_write) is not None else (),
                 )
 
     def _departs(self, model: Evidence, buffer: Tensor, figures: Statistics, start: float) -> bool:

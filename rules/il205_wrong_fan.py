@@ -93,6 +93,30 @@ def projections_fused_head_by_head() -> nn.Module:
     return Attention()
 
 
+def gates_fused_in_a_convolution(*, apart: bool = False) -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Cell(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gates, self.readout = nn.Conv1d(4, 64, 3, padding=1), nn.Conv1d(16, 4, 1)
+            for weight in self.gates.weight.detach().chunk(4 if apart else 1):
+                nn.init.xavier_uniform_(weight)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            i, f, o, g = self.gates(x.unflatten(1, (4, 32))).chunk(4, 1)
+            c = torch.sigmoid(f) + torch.sigmoid(i) * torch.tanh(g)
+            y: torch.Tensor = self.readout(torch.sigmoid(o) * torch.tanh(c))
+            return y
+
+    return Cell()
+
+
+def gates_drawn_apart() -> nn.Module:
+    return gates_fused_in_a_convolution(apart=True)
+
+
 def experts_averaged_by_a_softmax() -> nn.Module:
     import torch
     from torch import nn
@@ -205,6 +229,8 @@ class WrongFan(Rule):
         Example(depthwise_by_hand, finds=("2.weight",), inputs=rows),
         Example(dimension_zero_for_the_fan_in, finds=("1.weight",), inputs=rows),
         Example(projections_fused_head_by_head, finds=("fused.weight",), inputs=rows),
+        Example(gates_fused_in_a_convolution, finds=("gates.weight",), inputs=rows),
+        Example(gates_drawn_apart, inputs=rows),
         Example(experts_averaged_by_a_softmax, inputs=rows),
         Example(relations_summed, inputs=rows),
         Example(transposed_before_the_draw, inputs=rows),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Example, Location, Rule
-from initlint.sharing import shared
+from initlint.sharing import mixed_statistics, shared
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +34,35 @@ def default_argument() -> nn.Module:
             return x + torch.relu(self.body(self.norm(x)))
 
     return nn.Sequential(Block(), Block(), Block())
+
+
+def decoder_made_of_the_encoders_layers(*, whole: bool = False) -> nn.Module:
+    from torch import nn
+
+    class Autoencoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            layers = [nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU()]
+            self.encode = nn.Sequential(*layers)
+            if not whole:
+                layers[0] = nn.Linear(8, 8)
+            self.decode = nn.Sequential(*layers)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.decode(self.encode(x))
+            return y
+
+    return Autoencoder()
+
+
+def one_stage_under_two_names() -> nn.Module:
+    return decoder_made_of_the_encoders_layers(whole=True)
+
+
+def batch() -> torch.Tensor:
+    import torch
+
+    return torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
 
 
 def one_module_in_a_loop() -> nn.Module:
@@ -99,7 +128,8 @@ class SharedModule(Rule):
 
     `[block] * n` holds one block n times, and the default of an argument is made once for all calls. The
     positions then have the same weights at every step: n layers with the parameters of one. Attributes that
-    hold one module, each under a name of its own, are a note.
+    hold one module, each under a name of its own, are a note. A BatchNorm that several layers share, which
+    share no weights, estimates a mixture of their signals, and normalises none of them when it evaluates.
 
     Make each in a comprehension: `[Block() for _ in range(n)]`. Where one set of weights is meant, call one
     module in a loop, so that the code says so.
@@ -115,6 +145,8 @@ class SharedModule(Rule):
     examples = (
         Example(list_times_three, finds=("0", "1", "2")),
         Example(default_argument, finds=("0.norm", "1.norm", "2.norm")),
+        Example(decoder_made_of_the_encoders_layers, finds=("encode.1", "decode.1"), inputs=batch),
+        Example(one_stage_under_two_names, inputs=batch),
         Example(one_module_in_a_loop),
         Example(one_activation_everywhere),
         Example(part_handed_to_every_block),
@@ -123,12 +155,14 @@ class SharedModule(Rule):
     )
 
     def check(self, model: Evidence) -> Iterator[Finding]:
+        told: set[str] = set()
         for item in shared(model):
             if not item.member and item.default_of is None:
                 continue
             made, put = item.record.construction, item.record.registration
             site = made if item.default_of is not None else put or made
             source = "a default argument" if item.default_of is not None else "one object"
+            told.update(item.paths)
             yield self.finding(
                 item.paths[0],
                 f"the {len(item.paths)} positions {item.paths[0]} … {item.paths[-1]} hold the same "
@@ -143,6 +177,21 @@ class SharedModule(Rule):
                 related=item.paths[1:],
                 locations=[Location(made, "made here")] if made is not None and made != site else (),
             )
+        for record in mixed_statistics(model):
+            if told.isdisjoint(record.paths):
+                first, *others = record.paths
+                yield self.finding(
+                    record,
+                    f"{first} and {' and '.join(others)} are one {record.class_name} behind different "
+                    "layers: its running statistics mix their signals",
+                    measured={"modules": 1},
+                    expected={"modules": len(record.paths)},
+                    help="make a normalisation for each of the layers",
+                    related=others,
+                    locations=[Location(record.registration, "put in its place here")]
+                    if record.registration is not None
+                    else (),
+                )
 
 
 def _elementwise(model: Evidence, path: str) -> bool:

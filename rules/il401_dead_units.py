@@ -183,9 +183,12 @@ class DeadUnits(Rule):
             if (dead <= fraction_bound(chance, signal.units) and shift is None) or not guilty:
                 continue
             share = "all" if every else f"{signal.dead_units} of"
+            units = (
+                f"{share} {signal.units} units behind it are" if signal.units > 1 else "the unit behind it is"
+            )
             yield self.finding(
                 guilty,
-                f"{share} {signal.units} units behind it are zero for every input "
+                f"{units} zero for every input "
                 f"({signal.observations} values each); "
                 + (
                     f"chance leaves {chance:.1%} of them"

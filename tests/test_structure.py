@@ -178,6 +178,41 @@ def test_lines_of_container_assignment_and_making() -> None:
         assert lines[site.line - 1].endswith(f"# {mark}")
 
 
+def test_lines_that_assign_under_a_computed_name() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for name in ("other0", "other1"):
+                self.keep(name, torch.ones(2))
+
+        def keep(self, name: str, value: Tensor) -> None:
+            setattr(self, name, value)  # other
+
+    with open(__file__) as file:
+        lines = file.read().splitlines()
+    sites = {path: item.assigned for path, item in hidden(Net).items()}
+    assert set(sites) == {"other0", "other1"}
+    for site in sites.values():
+        assert site is not None
+        assert lines[site.line - 1].endswith("# other")
+
+
+def test_lines_that_assign_under_a_formatted_name() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for i in range(2):
+                setattr(self, f"table{i}", torch.ones(2))  # table
+                setattr(self, f"mask{i}", torch.zeros(2))
+
+    with open(__file__) as file:
+        lines = file.read().splitlines()
+    for i in range(2):
+        site = hidden(Net)[f"table{i}"].assigned
+        assert site is not None
+        assert lines[site.line - 1].endswith("# table")
+
+
 # ---------------------------------------------------------------- ties
 
 
