@@ -186,15 +186,12 @@ class DeadUnits(Rule):
             units = (
                 f"{share} {signal.units} units behind it are" if signal.units > 1 else "the unit behind it is"
             )
+            why = f"chance leaves {chance:.1%} of them"
+            if shift is not None:
+                why = f"the bias of {shift:.3g} outweighs all that its weights add to it"
             yield self.finding(
                 guilty,
-                f"{units} zero for every input "
-                f"({signal.observations} values each); "
-                + (
-                    f"chance leaves {chance:.1%} of them"
-                    if shift is None
-                    else f"the bias of {shift:.3g} outweighs all that its weights add to it"
-                ),
+                f"{units} zero for every input ({signal.observations} values each); {why}",
                 severity="error" if every else self.note_if_published(guilty),
                 related=[signal.module] if signal.module else (),
                 measured={"dead": dead, "pre-activation mean": before.forward.mean},
@@ -208,9 +205,8 @@ class DeadUnits(Rule):
 
 def _outweighing(model: Evidence, before: Signal) -> float | None:
     """A constant bias below zero that no draw of the weights beside it would have made up for."""
-    for name in before.weights:
-        shift = model.by_name.get(name)
-        figures = shift.statistics if shift is not None and shift.use and shift.use.role == "shift" else None
+    for tensor in model.named(before.weights):
+        figures = tensor.statistics if tensor.use is not None and tensor.use.role == "shift" else None
         if figures is None or not figures.constant or figures.mean >= 0:
             continue
         drawn = hypot(before.forward.mean - figures.mean, before.forward.std)
