@@ -77,6 +77,14 @@ def adaln_zero_in_the_last_layer_only() -> nn.Module:
     return Diffusion()
 
 
+def adaln_zero_in_the_blocks_only() -> nn.Module:
+    from torch import nn
+
+    model = adaln_zero_everywhere()
+    nn.init.xavier_uniform_(model.get_parameter("modulation.weight"))
+    return model
+
+
 def adaln_zero_everywhere() -> nn.Module:
     from torch import nn
 
@@ -177,6 +185,7 @@ class RecipeDeviation(Rule):
             finds=("blocks.0.modulation.weight", "blocks.1.modulation.weight"),
             inputs=batch,
         ),
+        Example(adaln_zero_in_the_blocks_only, finds=("modulation.weight",), inputs=batch),
         Example(adaln_zero_everywhere, inputs=batch),
         Example(depth_scale_on_the_up_projection, finds=("1.up.weight",), inputs=batch),
         Example(depth_scale_on_the_residual_end, inputs=batch),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint.recipes.recipe import Deviation, Recipe, shift_of, writes, zero
+from initlint.recipes.recipe import Deviation, Recipe, outputs, shift_of, writes, zero
 
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, Statistics, Tensor
@@ -49,6 +49,30 @@ def _deviations(model: Evidence) -> Iterator[Deviation]:
                 (t for w in closed for t in (w, shift_of(model, w))), "where others are set to zero"
             ),
         )
+    if gates and not open_gates:
+        yield from _open_ends(model, [w for w, _ in gates], conditions)
+
+
+def _open_ends(model: Evidence, gates: list[Tensor], conditions: set[tuple[str, ...]]) -> Iterator[Deviation]:
+    """Modulations without gates, such as the last one, that are drawn while those of all blocks are zero."""
+    widths = {outputs(w) / w.use.parts for w in gates if w.use is not None}
+    for weight in model.weights:
+        use, figures = weight.use, weight.statistics
+        if use is None or figures is None or use.wiring.gates or zero(figures):
+            continue
+        alike = use.wiring.sources in conditions and use.parts > 1 and outputs(weight) / use.parts in widths
+        if alike and use.activation in (None, "none"):
+            yield Deviation(
+                subject=weight,
+                message=f"modulates by the same condition as {gates[0].name} and starts at rms "
+                f"{figures.rms:.3g}, not at zero like all that have a gate",
+                help="set weight and bias of the last layer's modulation to zero as well",
+                measured={"rms": figures.rms},
+                expected={"rms": 0.0},
+                locations=writes(
+                    (t for w in gates for t in (w, shift_of(model, w))), "where others are set to zero"
+                ),
+            )
 
 
 ADALN_ZERO = Recipe(
