@@ -105,7 +105,7 @@ def gates_fused_in_a_convolution(*, apart: bool = False) -> nn.Module:
                 nn.init.xavier_uniform_(weight)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            i, f, o, g = self.gates(x.unflatten(1, (4, 32))).chunk(4, 1)
+            i, f, o, g = self.gates(x.view(len(x), 4, 32)).chunk(4, 1)
             c = torch.sigmoid(f) + torch.sigmoid(i) * torch.tanh(g)
             y: torch.Tensor = self.readout(torch.sigmoid(o) * torch.tanh(c))
             return y
