@@ -364,6 +364,10 @@ class Scheme:
 
 # ---------------------------------------------------------------- probe: what the signal does
 
+SignalKind = Literal[
+    "input", "weight", "activation", "norm", "add", "softmax", "attention", "output", "other"
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Scale:
@@ -385,7 +389,7 @@ class Signal:
     node: str
     module: str  # innermost module path
     operation: str  # "aten.relu", …
-    kind: Literal["input", "weight", "activation", "norm", "add", "softmax", "attention", "output", "other"]
+    kind: SignalKind
     shape: Shape
     depth: int  # weights on the longest path from the input to here
     site: Site | None  # user's line that ran it

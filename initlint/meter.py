@@ -9,17 +9,15 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from math import isnan
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import fx
 
 from initlint import vocabulary
-from initlint.evidence import Scale, Shape
+from initlint.evidence import Scale, Shape, SignalKind
 from initlint.figures import Figures, figures, peaked_rows, plain, readable, saturated, scale
 from initlint.trace import ancestors
-
-Kind = Literal["input", "weight", "activation", "norm", "add", "softmax", "attention", "output", "other"]
 
 #: Operators that put infinities in place on purpose.
 _MASKING = frozenset(
@@ -40,7 +38,7 @@ class Reading:
 
     node: fx.Node
     operation: str
-    kind: Kind
+    kind: SignalKind
     shape: Shape
     figures: Figures
     saturated: float = 0.0
@@ -124,7 +122,7 @@ class Meter:
             self._waiting.append((first, reading))
 
     def _enter(
-        self, node: fx.Node, operation: str, kind: Kind, tensor: torch.Tensor, found: Figures
+        self, node: fx.Node, operation: str, kind: SignalKind, tensor: torch.Tensor, found: Figures
     ) -> Reading:
         if found.scale.nans or found.scale.infs:
             self._accuse(node)
@@ -132,7 +130,9 @@ class Meter:
         self.readings[node.name] = reading
         return reading
 
-    def _kind(self, node: fx.Node, operation: str, args: Sequence[Any], output: torch.Tensor) -> Kind | None:
+    def _kind(
+        self, node: fx.Node, operation: str, args: Sequence[Any], output: torch.Tensor
+    ) -> SignalKind | None:
         """What a reading is of; None for what is not read."""
         kind = vocabulary.signal_kind(operation)
         if kind == "add" and not (self._is_sum(args) and output.dim() > 1):

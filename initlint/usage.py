@@ -15,17 +15,13 @@ from initlint import vocabulary
 from initlint.carry import argument
 from initlint.consume import consume
 from initlint.consumption import Consumption, Meeting, Stored
-from initlint.declared import declared_use, declared_uses
-from initlint.evidence import Use
+from initlint.declared import declared_uses
+from initlint.evidence import SignalKind, Use
 from initlint.flow import Flow, flow
 from initlint.wiring import Wires
 
 if TYPE_CHECKING:
     from initlint.trace import Trace
-
-__all__ = ["NodeFacts", "Usage", "declared_use", "usage"]
-
-Kind = Literal["input", "weight", "activation", "norm", "add", "softmax", "attention", "output", "other"]
 
 #: Of several uses of one tensor the first of these roles is the one to judge it by.
 PRECEDENCE = ("recurrent", "kernel", "matrix", "lookup", "gain", "shift", "table", "scalar", "state", "other")
@@ -35,17 +31,14 @@ PRECEDENCE = ("recurrent", "kernel", "matrix", "lookup", "gain", "shift", "table
 class NodeFacts:
     """What a graph node is to a reader of the signal.
 
-    `depth` counts weights on the longest path from an input, this node included. For a residual
-    addition, `branch` and `stream` name the nodes added.
+    `depth` counts weights on the longest path from an input, this node included.
     """
 
-    kind: Kind
+    kind: SignalKind
     depth: int
     weights: tuple[str, ...] = ()  # parameters consumed directly
-    activation: str | None = None
     residual: bool = False
-    branch: str | None = None
-    stream: str | None = None
+    stream: str | None = None  # of a residual addition: the node that the branch is added to
     branch_first: bool = False  # the branch is the first operand of the addition
     flowing: tuple[str, ...] = ()  # nodes whose values flow into it
     summands: tuple[tuple[str, ...], ...] = ()  # the last weights behind each operand of an addition
@@ -104,9 +97,7 @@ def _facts(seen: Consumption, facts: Flow, wires: Wires, i: int) -> NodeFacts:
         kind=_kind(seen, facts, i),
         depth=facts.depth[i],
         weights=tuple(dict.fromkeys(seen.weights[i])),
-        activation=None if i in facts.within else facts.activation[i],
         residual=i in facts.residual,
-        branch=seen.nodes[branch].name if branch is not None else None,
         stream=seen.nodes[stream].name if stream is not None else None,
         branch_first=branch is not None and seen.flowing[i][:1] == (branch,),
         flowing=tuple(seen.nodes[p].name for p in seen.flowing[i]),
@@ -114,7 +105,7 @@ def _facts(seen: Consumption, facts: Flow, wires: Wires, i: int) -> NodeFacts:
     )
 
 
-def _kind(seen: Consumption, facts: Flow, i: int) -> Kind:
+def _kind(seen: Consumption, facts: Flow, i: int) -> SignalKind:
     name = seen.names[i]
     if seen.nodes[i].op != "call_function":
         return "input" if seen.nodes[i].op == "placeholder" else "output"
