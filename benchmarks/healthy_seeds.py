@@ -9,11 +9,12 @@ import argparse
 import multiprocessing
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from benchmarks.architectures import ARCHITECTURES, BY_NAME
 from initlint import engine, registry
@@ -42,35 +43,39 @@ class Alarm:
 
 def lint(task: Task) -> list[Alarm]:
     """Build, lint and collect what is said."""
-    torch.set_num_threads(1)
     architecture = BY_NAME[task.architecture]
+    return [
+        alarm
+        for seed in task.seeds
+        for alarm in alarms(architecture.name, architecture.build, architecture.inputs, seed)
+    ]
+
+
+def alarms(
+    name: str, build: Callable[[], nn.Module], inputs: Callable[[], tuple[object, ...]], seed: int
+) -> list[Alarm]:
+    """What is said of a model that is built, and run, under a seed."""
+    torch.set_num_threads(1)
+    torch.manual_seed(-1 - seed)  # inputs under the seed of the build would repeat the weights
+    given = inputs()
     rules = [rule() for rule in registry.load().select([])]
-    alarms = []
-    for seed in task.seeds:
-        torch.manual_seed(-1 - seed)  # inputs under the seed of the build would repeat the weights
-        inputs = architecture.inputs()
-        report = engine.examine(
-            task.architecture,
-            lambda: architecture.build,
-            rules,
-            inputs=lambda inputs=inputs: inputs,  # type: ignore[misc]
-            settings=engine.Settings(seed=seed),
-        )
-        if report.error is not None:
-            alarms.append(Alarm(task.architecture, seed, "failed", report.error.stage, report.error.message))
-        alarms += [
-            Alarm(task.architecture, seed, f"{f.code} {f.rule}", f.subject, f.message)
-            for f in report.findings
-            if f.severity != "note"
-        ]
-    return alarms
+    settings = engine.Settings(seed=seed)
+    report = engine.examine(name, lambda: build, rules, inputs=lambda: given, settings=settings)
+    found = [
+        Alarm(name, seed, f"{f.code} {f.rule}", f.subject, f.message)
+        for f in report.findings
+        if f.severity != "note"
+    ]
+    if report.error is not None:
+        found.append(Alarm(name, seed, "failed", report.error.stage, report.error.message))
+    return found
 
 
-def show(alarms: Sequence[Alarm], lints: int) -> None:
+def show(found: Sequence[Alarm], lints: int) -> None:
     """Alarms by rule and model, one instance of each in full."""
-    print(f"{lints} lints of healthy models: {len(alarms)} false alarms")
-    first = {(a.rule, a.architecture): a for a in reversed(alarms)}
-    for key, times in Counter((a.rule, a.architecture) for a in alarms).most_common():
+    print(f"{lints} lints of healthy models: {len(found)} false alarms")
+    first = {(a.rule, a.architecture): a for a in reversed(found)}
+    for key, times in Counter((a.rule, a.architecture) for a in found).most_common():
         a = first[key]
         print(f"{times:6d}  {a.rule}  {a.architecture}  seed {a.seed}  {a.subject}: {a.message}")
 
@@ -90,9 +95,9 @@ def main() -> int:
     ]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
-        alarms = [alarm for found in pool.map(lint, tasks) for alarm in found]
-    show(alarms, sum(len(task.seeds) for task in tasks))
-    return 1 if alarms else 0
+        found = [alarm for some in pool.map(lint, tasks) for alarm in some]
+    show(found, sum(len(task.seeds) for task in tasks))
+    return 1 if found else 0
 
 
 if __name__ == "__main__":

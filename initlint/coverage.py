@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from initlint.texts import extended, worked_on
+
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, ModuleRecord, Tensor, Write
     from initlint.finding import Site
@@ -113,7 +115,7 @@ def _gap(group: list[Tensor], kind: str) -> Iterator[Gap]:
 
 
 def _later(model: Evidence) -> Iterator[Gap]:
-    """Layers that a constructor makes after it ran the initialiser over all its modules."""
+    """Layers that are added to a module after the initialiser ran over it."""
     blankets: dict[Site, list[tuple[Tensor, Write]]] = {}
     for tensor in model.parameters:
         write = _chosen(tensor)
@@ -134,6 +136,8 @@ def _later(model: Evidence) -> Iterator[Gap]:
         for site, written in blankets.items():
             if (site.file, _function(site)) != (line.file, _function(line)) or line.line <= site.line:
                 continue
+            if extended(line.file, line.line) not in worked_on(site.file, site.line):
+                continue  # it was run on something else
             alike = [other for other in made if model.by_name[other].owner_class == tensor.owner_class]
             if any(_before(made[other], site) for other in alike):
                 continue  # it chose among those that were there
@@ -154,15 +158,15 @@ def _before(line: Site, site: Site) -> bool:
 def _initialising(write: Write, owner: ModuleRecord | None) -> Iterator[Site]:
     """Lines that led to a write of a layer that was there before they ran, rather than made by them."""
     made = owner.construction if owner is not None else None
-    inner = [write.site]
-    for site in write.callers:
+    inner: list[Site] = []
+    for site in (write.site, *write.callers):
         made_inside = made is not None and any(
             (line.file, _function(line)) == (made.file, _function(made)) for line in inner
         )
         if any(_function(line).endswith("__init__") for line in inner) or made_inside:
             return
         yield site
-        if _function(site) != _function(inner[-1]):
+        if not inner or _function(site) != _function(inner[-1]):
             inner.append(site)
 
 

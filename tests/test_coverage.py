@@ -72,6 +72,55 @@ def test_a_layer_that_is_made_after_the_initialiser() -> None:
     assert missed(lambda: Late(late=False)) == {}
 
 
+class Looped(nn.Module):
+    """Runs a loop over itself, or over a part, before the last layer is there."""
+
+    def __init__(self, whole: bool) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+        if whole:
+            for module in self.modules():
+                self.draw(module)
+        else:
+            for module in self.body.modules():
+                self.draw(module)
+        self.head = nn.Linear(8, 2)
+
+    @staticmethod
+    def draw(module: nn.Module) -> None:
+        """Xavier for linear layers."""
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+
+
+def test_a_layer_is_not_missed_by_a_loop_over_another_part() -> None:
+    assert missed(lambda: Looped(whole=True)) == {"later": {"head.weight"}}
+    assert missed(lambda: Looped(whole=False)) == {}
+
+
+def with_a_head(body: nn.Module) -> nn.Module:
+    for parameter in body.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)
+    return nn.Sequential(body, nn.Linear(8, 2))
+
+
+def with_another_last_layer(model: nn.Module) -> nn.Module:
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)
+    model.last = nn.Linear(8, 2)
+    return model
+
+
+def test_a_layer_is_not_missed_where_a_body_was_initialised_before_a_head_was_put_on() -> None:
+    def body() -> nn.Module:
+        return nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+
+    assert missed(lambda: with_a_head(body())) == {}
+    assert missed(lambda: with_another_last_layer(body())) == {"later": {"last.weight"}}
+
+
 def drawn(layer: nn.Linear) -> nn.Linear:
     nn.init.orthogonal_(layer.weight)
     return layer
