@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from initlint.rewrites import constant
 from initlint.texts import extended, worked_on
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class Gap(NamedTuple):
     missed: tuple[Tensor, ...]
     reached: tuple[Tensor, ...]
     write: Write  # the initialisation that the missed ones lack
-    kind: str  # "recurrent", "index", "later", "closed"
+    kind: str  # "recurrent", "constant", "index", "later", "closed"
+    others: tuple[Write, ...] = ()  # what else they lack
 
 
 def default(tensor: Tensor) -> bool:
@@ -43,13 +45,27 @@ def _chosen(tensor: Tensor) -> Write | None:
 
 
 def gaps(model: Evidence) -> Iterator[Gap]:
-    """All gaps; a tensor is named once."""
+    """All gaps; a tensor is named once, and what the same members lack is one gap."""
     named: set[str] = set()
+    found: dict[object, list[Gap]] = {}
     for gap in (*_recurrent(model), *_indexed(model), *_closed(model), *_later(model)):
         missed = tuple(tensor for tensor in gap.missed if tensor.name not in named)
         named.update(tensor.name for tensor in missed)
         if missed:
-            yield gap._replace(missed=missed)
+            key = gap.kind, *(frozenset(map(_member, part)) for part in (missed, gap.reached))
+            found.setdefault(key, []).append(gap._replace(missed=missed))
+    for first, *others in found.values():
+        yield first._replace(
+            missed=(*first.missed, *(tensor for gap in others for tensor in gap.missed)),
+            reached=(*first.reached, *(tensor for gap in others for tensor in gap.reached)),
+            others=tuple(gap.write for gap in others),
+        )
+
+
+def _member(tensor: Tensor) -> tuple[str, str]:
+    """The module that a tensor is of, and which layer and direction of it."""
+    part = _RECURRENT.match(tensor.local_name)
+    return tensor.owner, tensor.local_name.removeprefix(part[1]) if part else ""
 
 
 def _recurrent(model: Evidence) -> Iterator[Gap]:
@@ -60,7 +76,15 @@ def _recurrent(model: Evidence) -> Iterator[Gap]:
         if part:
             groups.setdefault((tensor.owner, part[1]), []).append(tensor)
     for group in groups.values():
-        yield from _gap(group, "recurrent")
+        for gap in _gap(group, "recurrent"):
+            one_value = all(_one_value(tensor) for tensor in gap.reached)
+            yield gap._replace(kind="constant") if one_value else gap
+
+
+def _one_value(tensor: Tensor) -> bool:
+    """A matrix whose values are all the same: no scheme that its like are meant to share."""
+    write = _chosen(tensor)
+    return len(tensor.shape) > 1 and write is not None and constant(write) is not None
 
 
 def _indexed(model: Evidence) -> Iterator[Gap]:

@@ -463,7 +463,20 @@ def _facts(
             return _flushed(args[0], result)
         case "mul" | "mul_" | "div" | "div_" if type(args[1]) in (int, float):
             return {"other": args[1]} | ((exact is not None and _flushed(exact, result)) or {})
+        case "minimum" | "maximum":
+            bounds = [b for b in map(_constant, args[:2]) if b is not None]
+            return {"max" if operator.name == "minimum" else "min": bounds[0]} if len(bounds) == 1 else None
     return None
+
+
+def _constant(tensor: torch.Tensor) -> float | None:
+    """The one value of a tensor that holds no other."""
+    values = tensor.detach()
+    plain = type(values) is torch.Tensor and not values.is_meta and values.layout == torch.strided
+    if not plain or not values.numel():
+        return None
+    low, high = torch.aminmax(values)
+    return float(low) if low == high else None
 
 
 def _flushed(source: torch.Tensor, target: torch.Tensor) -> dict[str, Any] | None:

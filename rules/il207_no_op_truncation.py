@@ -42,6 +42,28 @@ def clamped_by_a_function() -> nn.Module:
     return model
 
 
+def clamped_by_extremes() -> nn.Module:
+    import torch
+    from torch import nn
+
+    model = nn.Linear(64, 64)
+    nn.init.normal_(model.weight, std=0.02)
+    bound = torch.tensor(2.0)
+    model.weight.data = torch.min(torch.max(model.weight.data, -bound), bound)
+    return model
+
+
+def clamped_by_extremes_at_two_std() -> nn.Module:
+    import torch
+    from torch import nn
+
+    model = nn.Linear(64, 64)
+    nn.init.normal_(model.weight, std=0.02)
+    bound = torch.full((64, 64), 0.04)
+    model.weight.data = torch.minimum(torch.maximum(model.weight.data, -bound), bound)
+    return model
+
+
 def clamped_at_two_std() -> nn.Module:
     from torch import nn
 
@@ -68,7 +90,7 @@ def clamped_before_scaling() -> nn.Module:
     return model
 
 
-CLAMPS = frozenset({"clamp", "clip", "clamp_min", "clamp_max", "hardtanh", "fmod"})
+CLAMPS = frozenset({"clamp", "clip", "clamp_min", "clamp_max", "hardtanh", "fmod", "minimum", "maximum"})
 
 
 class NoOpTruncation(Rule):
@@ -92,6 +114,8 @@ class NoOpTruncation(Rule):
         Example(default_bounds_at_a_small_std, finds=("weight",)),
         Example(clamped_far_outside, finds=("weight",)),
         Example(clamped_by_a_function, finds=("weight",)),
+        Example(clamped_by_extremes, finds=("weight",)),
+        Example(clamped_by_extremes_at_two_std),
         Example(clamped_at_two_std),
         Example(bounds_at_two_std),
         Example(clamped_before_scaling),

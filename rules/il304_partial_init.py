@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Example, Location, Rule
-from initlint.coverage import gaps, placeholders, twins, uncalled
+from initlint.coverage import Gap, gaps, placeholders, twins, uncalled
 from initlint.story import at, said, way
 
 if TYPE_CHECKING:
@@ -288,8 +288,8 @@ class PartialInit(Rule):
     a second recurrent layer or direction: the missed members silently keep PyTorch's defaults, and the
     scheme that the code describes is not the one that the model starts from.
 
-    A block of a list that alone was closed, and a table that still holds the constant it was allocated with
-    while its twin got values, may be meant: they are notes.
+    A block of a list or a recurrent matrix that alone was closed, and a table that still holds the constant
+    it was allocated with while its twin got values, may be meant: they are notes.
 
     Widen the test, run the initialiser last, or call it for the other members as well.
     """
@@ -363,6 +363,10 @@ class PartialInit(Rule):
 
     def _gaps(self, model: Evidence) -> Iterator[Finding]:
         for gap in gaps(model):
+            if gap.kind == "constant":
+                yield self._closed(gap)
+                continue
+            lines = (*way(gap.write), *(Location(w.site, "another of its lines") for w in gap.others))
             yield self.finding(
                 gap.missed,
                 f"keeps PyTorch's default, while {said(gap.write)} wrote {gap.reached[0].name}, "
@@ -372,8 +376,22 @@ class PartialInit(Rule):
                 severity="note" if gap.kind == "closed" else self.note_if_published(gap.missed),
                 help="let the initialiser run over all of them, after the last one is made",
                 site=gap.write.site,
-                locations=[*way(gap.write), *_made(gap.missed[0].provenance.construction)],
+                locations=[*lines, *_made(gap.missed[0].provenance.construction)],
             )
+
+    def _closed(self, gap: Gap) -> Finding:
+        others = ", ".join(tensor.local_name for tensor in gap.missed)
+        return self.finding(
+            (*gap.reached, *gap.missed),
+            f"{said(gap.write)} set it to one value, while {others} of the same recurrent module keep "
+            "PyTorch's default",
+            measured={"initialised": len(gap.reached)},
+            expected={"initialised": len(gap.reached) + len(gap.missed)},
+            severity="note",
+            help="set all of them, or leave all as they are drawn",
+            site=gap.write.site,
+            locations=way(gap.write),
+        )
 
     def _placeholders(self, model: Evidence) -> Iterator[Finding]:
         for left, twin, write in placeholders(model):

@@ -9,7 +9,9 @@ import torch
 from listening import evidence
 from torch import nn
 
+from initlint import registry
 from initlint.coverage import default, gaps, placeholders, twins, uncalled
+from initlint.engine import examine
 
 
 def missed(build: Callable[[], nn.Module]) -> dict[str, set[str]]:
@@ -33,6 +35,50 @@ def test_layers_and_directions_of_a_recurrent_module() -> None:
     assert missed(lambda: recurrent(*names)) == {}
     assert missed(lambda: recurrent(*names[::2])) == {"recurrent": {names[1], names[3]}}
     assert missed(lambda: recurrent()) == {}
+
+
+def closed(*names: str) -> nn.Module:
+    model = nn.GRU(8, 16, num_layers=2)
+    for name in names:
+        nn.init.zeros_(model.get_parameter(name))
+    return model
+
+
+def test_a_recurrent_matrix_of_one_value_is_the_odd_one_and_a_bias_is_not() -> None:
+    assert missed(lambda: closed("weight_hh_l1")) == {"constant": {"weight_hh_l0"}}
+    assert missed(lambda: closed("bias_hh_l0")) == {"recurrent": {"bias_hh_l1"}}
+    rules = [rule() for rule in registry.load().rules if rule.code == "IL304"]
+    found = examine("model", lambda: lambda: closed("weight_hh_l1"), rules).findings
+    assert [(f.subject, f.related, f.severity) for f in found] == [
+        ("weight_hh_l1", ("weight_hh_l0",), "note")
+    ]
+
+
+def test_what_one_cell_lacks_is_one_gap() -> None:
+    def build(others: tuple[str, ...]) -> nn.Module:
+        cells = nn.ModuleList(nn.GRUCell(8, 8) for _ in range(3))
+        nn.init.orthogonal_(cells[0].get_parameter("weight_hh"))
+        nn.init.xavier_uniform_(cells[0].get_parameter("weight_ih"))
+        for name in others:
+            nn.init.zeros_(cells[0].get_parameter(name))
+        return cells
+
+    (gap,) = gaps(evidence(lambda: build(("bias_ih", "bias_hh"))))
+    assert {tensor.name for tensor in gap.missed} == {
+        f"{i}.{name}_{part}" for i in (1, 2) for name in ("weight", "bias") for part in ("ih", "hh")
+    }
+    assert len({write.site.line for write in (gap.write, *gap.others)}) == 3
+
+
+def test_different_layers_missed_by_different_lines_are_two_gaps() -> None:
+    def build() -> nn.Module:
+        model = nn.LSTM(8, 16, num_layers=2)
+        nn.init.orthogonal_(model.get_parameter("weight_hh_l0"))
+        nn.init.ones_(model.get_parameter("bias_ih_l1"))
+        return model
+
+    missing = [[tensor.name for tensor in gap.missed] for gap in gaps(evidence(build))]
+    assert missing == [["weight_hh_l1"], ["bias_ih_l0"]]
 
 
 def listed(count: int, left_out: int) -> nn.ModuleList:
