@@ -116,13 +116,13 @@ def test_table_of_rules(request: pytest.FixtureRequest) -> None:
 def test_example(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first command finds what the README shows, at the lines that it shows."""
+    """The first command finds what the README shows, of the parameters and at the lines that it shows."""
     monkeypatch.chdir(ROOT)
     assert run(["examples/broken.py:build", "--color", "never"]) == 1
     out = capsys.readouterr().out
     if request.config.getoption("--refresh-golden"):
         refresh("example", f"```text\n{out}```\n")
-    told = re.compile(r"IL\d+|examples/broken\.py:\d+")
+    told = re.compile(r"IL\d+|examples/broken\.py:\d+|\w+(?:\.\w+)*\.(?:weight|bias|scale)\b")
     assert len(told.findall(out)) >= 6
     assert told.findall(marked("example")) == told.findall(out)
 
