@@ -19,7 +19,9 @@ from torch.nn.modules.conv import _ConvNd
 from torch.overrides import TorchFunctionMode
 
 from initlint.arguments import Call, Maker, Path
+from initlint.nests import drained
 from initlint.preserve import preserved
+from initlint.soundness import set_mode
 
 ORIGIN = "_initlint_origin"  # attribute of tensors made from arguments: the paths of those arguments
 
@@ -59,9 +61,9 @@ def runs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, 
     """Why the model does not run in training mode, "" if it does; afterwards it is as before."""
     with preserved(model, args, kwargs), torch.enable_grad(), _quiet():
         torch.manual_seed(seed)
-        model.train()
+        set_mode(model, training=True)
         try:
-            model(*args, **kwargs)
+            drained(model(*args, **kwargs))
         except Exception as error:
             return f"{type(error).__name__}: {error}"
     return ""
@@ -88,10 +90,10 @@ def attempt(
     with preserved(model), torch.enable_grad(), _quiet(), _batched():
         random.seed(maker.seed)
         torch.manual_seed(maker.seed)
-        model.train(training)
+        set_mode(model, training)
         try:
             with observer:
-                output = model(*args, **kwargs)
+                output = drained(model(*args, **kwargs))
         except Exception as error:
             function, operands, options = observer.raised if observer.error is error else (None, (), {})
             return Failure(error, observer.calls, function, operands, options, tensors, tuple(_frames(error)))

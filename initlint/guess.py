@@ -167,7 +167,7 @@ def taken_by(layer: nn.Module | None, model: nn.Module) -> TensorSpec:
             return TensorSpec((BATCH, *layer.normalized_shape))
         case _BatchNorm():
             return TensorSpec((BATCH, layer.num_features or WIDTH))
-        case None if isinstance(model, torch.jit.ScriptModule):  # its layers have weights, but no classes
+        case None if isinstance(model, (torch.jit.ScriptModule, torch.fx.GraphModule)):  # weights, no layers
             weight = next((p for p in model.parameters() if p.dim() > 1), torch.empty(0, WIDTH))
             return TensorSpec((BATCH, weight.shape[1], *(image_size(model) if weight.dim() == 4 else ())))
         case nn.Module() if _linear(layer):

@@ -89,7 +89,11 @@ class _Walk:
         elif isinstance(value, torch.Tensor):
             yield Hidden(value, owner, path, container)
         else:
-            for step, inner, inside in _parts(value, container):
+            try:
+                parts = tuple(_parts(value, container))
+            except Exception:  # whatever a user's container raises when it is looked through
+                return
+            for step, inner, inside in parts:
                 yield from self.look(inner, owner, f"{path}.{step}" if step else path, inside, deep - 1)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from itertools import islice
+from types import GeneratorType
 
 import torch
 
+MOST_YIELDED = 256  # results of one forward; a generator may never end
 ATOMS = (bool, int, float, complex, str, bytes, type, torch.dtype, torch.device)
 
 
@@ -29,6 +32,11 @@ def tensors(value: object, depth: int = 8) -> Iterator[torch.Tensor]:
             yield from walk(part, depth - 1)
 
     yield from walk(value, depth)
+
+
+def drained(output: object) -> object:
+    """What a forward returned; of a generator, the results that it yields."""
+    return list(islice(output, MOST_YIELDED)) if isinstance(output, GeneratorType) else output
 
 
 def _parts(item: object) -> Iterator[object]:

@@ -116,10 +116,10 @@ class Snapshot:
             return
         self.seen.add(id(value))
         if isinstance(value, dict):
-            self.containers.append((value, list(value.items())))
-            for item in value.values():
+            self.containers.append((value, list(dict.items(value))))
+            for _, item in self.containers[-1][1]:
                 self.keep(item, depth - 1)
-        elif isinstance(value, (list, set, deque)):
+        elif isinstance(value, (list, set, deque)) and type(value).__iter__ in _PLAIN_ORDER:
             self.containers.append((value, list(value)))
             for item in self.containers[-1][1]:
                 self.keep(item, depth - 1)
@@ -186,6 +186,7 @@ class Snapshot:
 
 
 #: Values in which nothing can change, or that belong to nobody.
+_PLAIN_ORDER = (list.__iter__, set.__iter__, deque.__iter__)  #: others may do or raise anything
 _FIXED = (bool, int, float, complex, str, bytes, type, ModuleType, torch.dtype, torch.device, torch.Size)
 
 
@@ -199,7 +200,7 @@ def _storage(tensor: torch.Tensor) -> torch.UntypedStorage | None:
 def _refill(container: Any, items: list[Any]) -> None:
     """Give a dict, list, set or deque its former items, if it has others now."""
     if isinstance(container, dict):
-        now = list(container.items())
+        now = list(dict.items(container))
         if len(now) != len(items) or any(
             a is not c or b is not d for (a, b), (c, d) in zip(now, items, strict=True)
         ):

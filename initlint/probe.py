@@ -18,7 +18,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from types import GeneratorType
 from typing import Any
 
 import torch
@@ -29,7 +28,7 @@ from initlint.evidence import Coupling, Gradient, Logits, Scale, Signal, Unregis
 from initlint.figures import duplicates, readable, sample, scale
 from initlint.inputs import Inputs
 from initlint.meter import Meter, Reading
-from initlint.nests import ATOMS, tensors
+from initlint.nests import ATOMS, drained, tensors
 from initlint.preserve import CopyOnWrite, Snapshot, preserved, snapshot
 from initlint.running import Running
 from initlint.target import blame
@@ -141,8 +140,7 @@ class _Run:
         with self.recorder:
             self.meter.inputs(self.recorder.begin(args, kwargs))
             with self._blaming():
-                output = self.model(*args, **kwargs)
-                self.output = list(output) if isinstance(output, GeneratorType) else output
+                self.output = drained(self.model(*args, **kwargs))
             self.results = self.recorder.finish(self.output)
         self.updated, self.couplings = running.updated(), running.couplings()
         self.meter.outputs(self.results)

@@ -107,4 +107,5 @@ def _with(shape: tuple[int, ...], dimension: int, size: int) -> tuple[int, ...]:
 
 
 def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    a, b = (tensor if tensor.layout is torch.strided else tensor.to_dense() for tensor in (a, b))
     return a.shape == b.shape and bool(torch.isclose(a, b, rtol=0.0, atol=0.0, equal_nan=True).all())

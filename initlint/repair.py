@@ -18,6 +18,7 @@ from torch import nn
 from initlint.arguments import BATCH, FRAMES, LENGTH, NODES, Call, Constant, Group, Path, Spec, TensorSpec
 from initlint.attempt import Failure, origins
 from initlint.guess import IMAGE_SIZES, guess, image_size, of_graph, target_item
+from initlint.source import syntax
 from initlint.texts import tree
 from initlint.wants import Want, wants
 
@@ -46,6 +47,7 @@ class Repair:
         yield from self._missing()
         for want in wants(self.failure):
             yield from self._granted(want)
+        yield from self._asked()
         yield from self._unpacked()
         yield from self._compared()
         yield from self._plain()
@@ -213,6 +215,18 @@ class Repair:
                     call = call.put(path, replace(leaf, shape=(NODES, leaf.shape[1])))
         if call != self.call:
             yield call
+
+    def _asked(self) -> Iterator[Call]:
+        """All that the forward asks of one of its dictionaries: batch.pop("x"), kw.get("mask"), kw["y"]."""
+        keys = _keys(self.model)
+        for name, spec in self.call.arguments:
+            group = spec if isinstance(spec, Group) and spec.kind == "dict" else Group("dict")
+            known = dict(group.items)
+            added = [(key, self._item((name,), key)) for key in keys.get(name, ()) if key not in known]
+            tensor = self.failure.tensors.get((name,))
+            refused = tensor is not None and getattr(self.failure.error, "obj", None) is tensor
+            if added and (refused or spec is group):
+                yield self.call.put((name,), replace(group, items=(*group.items, *added)))
 
     def _dictionary(self, path: Path, key: str) -> Group:
         keys = ("boxes", "labels") if key == "boxes" and "target" in path[0] else (key,)
@@ -398,6 +412,24 @@ def _scaled(spec: TensorSpec, ratio: float) -> Iterator[TensorSpec]:
 
 
 # ---------------------------------------------------------------- source
+
+
+def _keys(model: nn.Module) -> Mapping[str, tuple[str, ...]]:
+    """Keys that a model's forward cannot do without, by the argument that it looks them up in."""
+    code = getattr(inspect.unwrap(model.forward), "__code__", None)
+    parsed = syntax(code) if code is not None else None
+    found: dict[str, dict[str, None]] = {}
+    for node in ast.walk(parsed) if parsed is not None else ():
+        match node:
+            case (
+                ast.Call(
+                    func=ast.Attribute(value=ast.Name(id=name), attr="get" | "pop"),
+                    args=[ast.Constant(value=str(key))],
+                )
+                | ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str(key)), ctx=ast.Load())
+            ):
+                found.setdefault(name, {})[key] = None
+    return {name: tuple(keys) for name, keys in found.items()}
 
 
 def _library(frame: FrameType) -> bool:

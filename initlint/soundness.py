@@ -19,6 +19,14 @@ def attribute(holder: object, name: str) -> Any:
         return None
 
 
+def set_mode(model: nn.Module, training: bool) -> None:
+    """Training or evaluation mode; a model that refuses keeps the one it has."""
+    try:
+        model.train(training)
+    except Exception:  # an exported program has one mode only
+        return
+
+
 def fault(model: nn.Module) -> str | None:
     """Why no model of this kind can be trained or linted, in one sentence; None if it can."""
     if attribute(model, "_modules") is None:

@@ -21,10 +21,12 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from initlint.errors import TargetError
+from initlint.texts import tree
 
 if TYPE_CHECKING:
     from torch import nn
 
+MOST_NAMES = 8  #: of a file's definitions
 LONGEST = 4096  #: characters of a target; Linux' own limit of a path
 
 
@@ -87,13 +89,26 @@ def parse(text: str) -> Spec:
             return _spec(text, text[: match.start()], expression)
     source, colon, attribute = text.rpartition(":")
     if not colon or os.path.exists(text):
-        raise _unusable(text, f"names no attribute; a target reads {shortened(text)}:NAME")
+        named = f"names no attribute; a target reads {shortened(text)}:NAME"
+        raise _unusable(text, f"{named}{_definitions(text)}")
     if not attribute:
         raise _unusable(text, f"names no attribute after the colon; a target reads {shortened(source)}:NAME")
     raise _unusable(
         text,
         f"has {shortened(attribute)!r} after the colon, which is no name and no call with literal arguments",
     )
+
+
+def _definitions(file: str) -> str:
+    """The functions and classes of a file, as the end of a sentence."""
+    parsed = tree(os.path.abspath(file)) if os.path.isfile(file) else None
+    defined = [
+        node.name
+        for node in (parsed.body if parsed is not None else ())
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
+    ]
+    shown = ", ".join([*defined[:MOST_NAMES], *(["…"] if len(defined) > MOST_NAMES else [])])
+    return f", where NAME is one of {shown}" if len(defined) > 1 else f", with {shown}" if shown else ""
 
 
 def _expression(text: str) -> ast.Name | ast.Attribute | ast.Call | None:
@@ -313,7 +328,7 @@ def load(spec: Spec, folder: str) -> Callable[[], nn.Module]:
             raise TargetError(
                 "build",
                 "TypeError",
-                f"{spec.attribute} returned {_a(model)}, not an nn.Module",
+                f"{spec.attribute} returned {_a(model)}, not an nn.Module{_held(model)}",
                 *_defined(found),
             )
         return model
@@ -392,11 +407,26 @@ def _defined(found: object) -> tuple[str | None, int | None]:
         return None, None
 
 
+def _held(found: object) -> str:
+    """Where in a container the model is, as the end of a sentence."""
+    from torch import nn
+
+    items: Iterable[tuple[object, object]] = ()
+    if isinstance(found, (tuple, list)):
+        items = enumerate(found)
+    elif isinstance(found, Mapping):
+        items = found.items()
+    place = next((place for place, item in items if isinstance(item, nn.Module)), None)
+    return "" if place is None else f"; name a function that returns its item {place!r} alone"
+
+
 def _a(found: object) -> str:
     if found is None:
         return "None"
     if isinstance(found, ModuleType):
         return f"the module {found.__name__}"
+    if isinstance(found, type):
+        return f"the class {found.__qualname__}"
     name = type(found).__qualname__
     return f"{'an' if name[0] in 'aeiouAEIO' else 'a'} {name}"
 

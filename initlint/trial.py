@@ -17,8 +17,9 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from initlint.inputs import Inputs
+from initlint.nests import drained
 from initlint.preserve import preserved
-from initlint.soundness import attribute
+from initlint.soundness import attribute, set_mode
 from initlint.variation import mapped, varied
 
 RELATIVE_STEP = 0.1  # of the tensor that moves fastest: visible after one step, far from divergence
@@ -58,7 +59,7 @@ class Trial:
             inputs = other(self.inputs, self.model, self.generator) if self.vary else self.inputs
             inputs = _changed(inputs, _own)
             with _NoDropout():
-                output = self.model(*inputs.args, **inputs.kwargs)
+                output = drained(self.model(*inputs.args, **inputs.kwargs))
             objective = self.loss(output) if self.loss else random_objective(output, self.generator)
             objective.backward()  # type: ignore[no-untyped-call]
         except Exception as error:
@@ -115,7 +116,7 @@ def undone(
             model._apply(lambda tensor: _cast(tensor, dtype))  # type: ignore[no-untyped-call]
             torch.set_default_dtype(dtype)
             inputs = _changed(inputs, lambda tensor: _cast(tensor, dtype))
-        model.train(training)
+        set_mode(model, training)
         still(model)
         yield Trial(model, inputs, loss, vary, torch.Generator().manual_seed(seed))
 

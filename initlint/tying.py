@@ -217,7 +217,7 @@ def _declarations(module: nn.Module) -> Iterator[tuple[str, str]]:
     if declared is None:
         declared = getattr(type(module), "_tied_weights_keys", None)
         config = attribute(module, "config")
-        if config is not None and getattr(config, "tie_word_embeddings", True) is False:
+        if attribute(config, "tie_word_embeddings") is False:
             return
     if isinstance(declared, Mapping):
         yield from ((str(target), str(source)) for target, source in declared.items())

@@ -119,6 +119,8 @@ def _embedding(failure: Failure, arguments: list[Any]) -> Iterator[Want]:
 
 def _convolution(failure: Failure, arguments: list[Any]) -> Iterator[Want]:
     image, kernel = arguments[0], arguments[1]
+    if not isinstance(kernel, torch.Tensor):  # a quantised one is packed
+        return
     transposed = "transpose" in failure.function.__name__
     groups = failure.kwargs.get("groups", failure.args[6] if len(failure.args) > 6 else 1)
     if transposed:

@@ -41,6 +41,9 @@ FORWARD = ("probe", "trace")  #: stages that run the model's forward
 VALUES: frozenset[Need] = frozenset({"provenance", "statistics"})  #: what is known without it
 
 
+RECURSION = 3000  #: calls; watching a forward adds some to each of its own, of which Python allows 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """A target, the rules to judge it by, and the seconds it may take (0: no limit)."""
@@ -316,6 +319,8 @@ def _serve(
     _redirect()
     if not verbose:
         warnings.simplefilter("ignore")
+
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION))
 
     def enter(stage: str) -> None:
         connection.send_bytes(STAGE + _told(stage).encode())

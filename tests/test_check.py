@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -149,4 +150,55 @@ def test_attributes_that_raise_what_they_like() -> None:
 
     report = initlint.check(Particular)
     (target,) = report.targets
+    assert (target.status, target.inputs, target.not_run, target.findings) == ("ok", "inferred", (), ())
+
+
+class Hostile(list[int]):
+    """Raises whatever is done with it."""
+
+    def __iter__(self) -> Any:
+        raise RuntimeError("no looks")
+
+    __len__ = __getitem__ = __repr__ = __eq__ = __iter__  # type: ignore[assignment]
+
+
+class Results(nn.Module):
+    """Returns what a function makes of its output."""
+
+    def __init__(self, made: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.head, self.made = nn.Linear(4, 2), made
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.made(self.head(x))
+
+
+def endless(x: torch.Tensor) -> Iterator[torch.Tensor]:
+    while True:
+        yield x
+
+
+@pytest.mark.parametrize("made", [torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr, endless])
+def test_results_of_odd_kinds(made: Callable[[torch.Tensor], Any]) -> None:
+    (target,) = initlint.check(lambda: Results(made)).targets
+    assert (target.status, target.inputs, target.not_run, target.findings) == ("ok", "inferred", (), ())
+
+
+def test_hostile_objects_in_a_model() -> None:
+    def build() -> nn.Module:
+        model = healthy()
+        for name in ("config", "items", "hparams"):
+            object.__setattr__(model, name, Hostile())
+        return model
+
+    (target,) = initlint.check(build).targets
+    assert (target.status, target.inputs, target.not_run, target.findings) == ("ok", "inferred", (), ())
+
+
+def test_a_model_with_one_mode_only() -> None:
+    class Fixed(nn.Sequential):
+        def train(self, mode: bool = True) -> Any:
+            raise NotImplementedError("exported")
+
+    (target,) = initlint.check(lambda: Fixed(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))).targets
     assert (target.status, target.inputs, target.not_run, target.findings) == ("ok", "inferred", (), ())

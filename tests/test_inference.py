@@ -400,6 +400,33 @@ def dimensions() -> nn.Module:
     return Speech()
 
 
+def popped() -> nn.Module:
+    class Popped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(6, 3)
+
+        def forward(self, batch: Any) -> Any:
+            return self.head(batch.pop("x"))
+
+    return Popped()
+
+
+def keywords() -> nn.Module:
+    class Keywords(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(6, 3)
+
+        def forward(self, **batch: Any) -> Any:
+            x = batch.get("x")
+            if x is None:
+                raise ValueError("nothing to do")
+            return self.head(x) * batch.get("scale", 1.0)
+
+    return Keywords()
+
+
 SQUARE, IDS = "float32[2, 3, 32, 32]", "int64[2, 16]"
 BOXES = "{boxes: float32[3, 4], labels: int64[3]}"
 RECORD = "{image: float32[3, 32, 32], original_size: (32, 32)}"
@@ -438,6 +465,8 @@ RECORD = "{image: float32[3, 32, 32], original_size: (32, 32)}"
         (detector, f"{SQUARE}, targets=[{BOXES}, {BOXES}]"),
         (records, f"[{RECORD}, {RECORD}]"),
         (relations, "float32[12, 7], int64[2, 30], edge_type=int64[30]"),
+        (popped, "{x: float32[2, 6]}"),
+        (keywords, "x=float32[2, 6]"),
         (dimensions, "float32[2, 20, 30]"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",

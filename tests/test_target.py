@@ -137,6 +137,12 @@ def test_unusable_text(text: str, says: str) -> None:
     assert len(raised.value.message) < 300
 
 
+def test_a_file_alone_is_told_what_it_defines(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(TargetError, match=r"reads shapes.py:NAME, where NAME is one of \w+, \w+, "):
+        parse("shapes.py")
+
+
 # ---------------------------------------------------------------- what a name leads to
 
 
@@ -185,7 +191,13 @@ def test_nothing_runs_before_the_build(folder: Path) -> None:
         ("shapes:size", "build", "TypeError", "size is an int, not an nn.Module", None),
         ("shapes:size(1)", "build", "TypeError", "size is an int", None),
         ("shapes:nothing", "build", "TypeError", "nothing returned None, not an nn.Module", "def nothing():"),
-        ("shapes:pair", "build", "TypeError", "pair returned a tuple", "def pair():"),
+        (
+            "shapes:pair",
+            "build",
+            "TypeError",
+            "pair returned a tuple, not an nn.Module; name a function that returns its item 0 alone",
+            "def pair():",
+        ),
         ("shapes:Factory", "build", "TypeError", "Factory returned a Factory", "class Factory:"),
         (
             "shapes:Net",

@@ -50,6 +50,19 @@ def contains_itself():
     return model
 
 
+def chain():
+    class Chain(nn.Module):
+        def __init__(self, left):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+            self.next = Chain(left - 1) if left else nn.Identity()
+
+        def forward(self, x):
+            return self.next(self.layer(x) + x)
+
+    return Chain(200)
+
+
 class Bare(nn.Linear):
     def __init__(self):
         pass
@@ -67,16 +80,6 @@ class Strict(nn.Linear):
 
 def strict():
     return Strict(4, 2)
-
-
-class Elsewhere(nn.Linear):
-    def forward(self, x):
-        torch.set_default_device("meta")
-        return super().forward(x)
-
-
-def default_device():
-    return Elsewhere(4, 2)
 
 
 def raises():
@@ -241,6 +244,10 @@ def test_a_healthy_target(reports: Mapping[str, TargetReport]) -> None:
     assert report.rules_run == 2
 
 
+def test_a_deep_model_has_room_to_be_watched(reports: Mapping[str, TargetReport]) -> None:
+    assert (reports["chain"].error, reports["chain"].inputs) == (None, "given")
+
+
 def test_a_finding_crosses_with_its_line(reports: Mapping[str, TargetReport], folder: Path) -> None:
     findings = reports["broken"].findings
     assert [(f.code, f.subject) for f in findings] == [("IL301", "weight")]
@@ -253,7 +260,6 @@ def test_a_finding_crosses_with_its_line(reports: Mapping[str, TargetReport], fo
     [
         ("contains_itself", "build", "TypeError", "contains itself: 0.up.0 is the model again", None),
         ("bare", "build", "TypeError", "Bare.__init__ does not call super().__init__()", None),
-        ("default_device", "probe", "NotImplementedError", "meta tensor", None),
         ("raises", "build", "ValueError", "a width of 0", "raised here"),
         ("library_raises", "build", "TypeError", "", "asked here"),
         ("leaves", "build", "SystemExit", "no data", "left here"),
