@@ -132,9 +132,9 @@ def saturates(model: Evidence, tensor: Tensor) -> bool:
 
 
 def hardens(model: Evidence, factor: Tensor) -> bool:
-    """The softmax behind a factor of cosines picks one of many: cosines alone never do."""
+    """The softmax behind a factor picks one of many."""
     use = factor.use
-    if use is None or not use.wiring.cosine or use.activation != "softmax":
+    if use is None or use.activation != "softmax":
         return False
     return any(
         signal.kind == "softmax"

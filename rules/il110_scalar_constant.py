@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Example, Rule, harm
+from initlint.recipes.adapters import branch
 from initlint.recipes.similarity import effective
 
 if TYPE_CHECKING:
@@ -34,6 +35,28 @@ def scaled_attention(value: float) -> nn.Module:
     return Attention()
 
 
+def temperature_that_multiplies(value: float = 8.0) -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.query, self.key, self.value = (nn.Linear(64, 64) for _ in range(3))
+            self.temperature = nn.Parameter(torch.full((), value))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            scores = self.query(x) @ self.key(x).T * self.temperature
+            mixed: torch.Tensor = scores.softmax(-1) @ self.value(x)
+            return mixed
+
+    return Attention()
+
+
+def temperature_of_attention() -> nn.Module:
+    return temperature_that_multiplies(1 / 8)
+
+
 def scale_where_its_logarithm_belongs() -> nn.Module:
     return scaled_attention(8.0)
 
@@ -46,6 +69,33 @@ def batch() -> torch.Tensor:
     import torch
 
     return torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
+
+
+def zeros_on_a_branch_of_the_queries() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Attention(nn.Module):
+        up: torch.Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.query, self.key, self.value = (nn.Linear(64, 64) for _ in range(3))
+            self.register_buffer("up", torch.randn(64, 64) / 8)
+            self.scale = nn.Parameter(torch.zeros(64))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            query = self.query(x) + (x @ self.up) * self.scale
+            mixed: torch.Tensor = (query @ self.key(x).T / 8).softmax(-1) @ self.value(x)
+            return mixed
+
+    return nn.Sequential(nn.Linear(64, 64), Attention())
+
+
+def wide() -> torch.Tensor:
+    import torch
+
+    return torch.randn(8, 64, generator=torch.Generator().manual_seed(0))
 
 
 class ScalarConstant(Rule):
@@ -68,7 +118,10 @@ class ScalarConstant(Rule):
     explained_by = {"recipe-deviation": "same"}
     examples = (
         Example(scale_where_its_logarithm_belongs, finds=("log_scale",), inputs=batch),
+        Example(temperature_that_multiplies, finds=("temperature",), inputs=wide),
         Example(logarithm_of_the_scale, inputs=batch),
+        Example(temperature_of_attention, inputs=wide),
+        Example(zeros_on_a_branch_of_the_queries, inputs=wide),
     )
 
     largest: float = 100.0  #: CLIP clips its logit scale here; ArcFace takes 64
@@ -90,10 +143,13 @@ class ScalarConstant(Rule):
             most = self.largest_branch if use.ends_residual else self.largest
             scores = use.activation == "softmax" and not use.ends_residual
             if abs(scale) > most:
-                flat = harm.hardens(model, tensor)
+                flat = use.wiring.cosine and harm.hardens(model, tensor)
                 what = f"multiplies by {scale:.3g}" + (", which makes the softmax hard" if flat else "")
                 yield self._report(tensor, what, scale, f"below {most:g}", "warning" if flat else None)
-            elif scores and abs(scale) < self.smallest:
+            elif scores and abs(scale) > 1 and not use.wiring.cosine and harm.hardens(model, tensor):
+                what = f"multiplies the scores of a softmax by {scale:.3g}, which makes it hard"
+                yield self._report(tensor, what, scale, "below 1, often 1/√d", "warning")
+            elif scores and abs(scale) < self.smallest and branch(model, tensor) is None:
                 what = f"multiplies the scores of a softmax by {scale:.3g}"
                 yield self._report(tensor, what, scale, f"above {self.smallest:g}")
 

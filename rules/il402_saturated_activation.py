@@ -168,7 +168,11 @@ class SaturatedActivation(Rule):
             guilty = writers(model, signal)
             if not guilty or before is None:
                 continue
-            scales = [t for t in model.parameters if harm.hardens(model, t) and _behind(t, guilty)]
+            scales = [
+                t
+                for t in model.parameters
+                if t.use is not None and t.use.wiring.cosine and harm.hardens(model, t) and _behind(t, guilty)
+            ]
             guilty = (*scales, *guilty)
             values = "rows" if function == "softmax" else "values"
             yield self.finding(

@@ -167,6 +167,18 @@ def test_forget_bias_missed_or_on_another_gate() -> None:
     assert {name for _, _, name in astray} == {"layer.bias_hh_l0"}
 
 
+def test_forget_bias_of_an_encoder_but_not_of_its_decoder() -> None:
+    def build(*opened: str) -> nn.Module:
+        encoder, decoder = nn.LSTM(16, 8, batch_first=True), nn.LSTM(8, 8, batch_first=True)
+        model = Model(lambda m, x: m.decoder(m.encoder(x)[0])[0], encoder=encoder, decoder=decoder)
+        for name in opened:
+            model.get_parameter(f"{name}.bias_hh_l0").data[8:16] = 1
+        return model
+
+    assert told(lambda: build("encoder"), 2, 5, 16) == [("note", "LSTM forget bias", "decoder.bias_hh_l0")]
+    assert told(lambda: build("encoder", "decoder"), 2, 5, 16) == []
+
+
 def heads(class_bias: float, box_bias: float = 0.0, sigmoid: bool = True) -> nn.Module:
     trunk, classes, boxes = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 6, 1), nn.Conv2d(8, 4, 1)
     nn.init.constant_(classes.bias, class_bias)  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from initlint.recipes.adapters import ADAPTER, IA3, LORA
+from initlint.recipes.adapters import ADAPTER, IA3, LORA, VERA
 from initlint.recipes.depth import GPT2
 from initlint.recipes.detection import PRIOR
 from initlint.recipes.modulation import ADALN_ZERO
@@ -16,12 +16,13 @@ from initlint.recipes.statespace import MAMBA
 __all__ = ["ADAPTERS", "RECIPES", "Deviation", "Recipe"]
 
 #: Those of what is added to a frozen model.
-ADAPTERS: tuple[Recipe, ...] = (LORA, ADAPTER, IA3, ZERO_CONVOLUTION)
+ADAPTERS: tuple[Recipe, ...] = (LORA, ADAPTER, VERA, IA3, ZERO_CONVOLUTION)
 
 #: All recipes. Of several that speak of one tensor the first counts.
 RECIPES: tuple[Recipe, ...] = (
     LORA,
     ADAPTER,
+    VERA,
     IA3,
     ADALN_ZERO,
     TANH_GATE,

@@ -164,25 +164,65 @@ def _bottleneck(model: Evidence) -> Iterator[Deviation]:
                 break
 
 
-def _rescaling(model: Evidence) -> Iterator[Deviation]:
+def branch(model: Evidence, factor: Tensor) -> float | None:
+    """A factor of what is added to a layer of the same inputs: the size of the one to that of the other."""
+    sources = factor.use.wiring.sources if factor.use is not None else ()
+    for signal in model.signals:
+        if signal.operands is None or len(signal.summands) != 2 or sources not in signal.summands:
+            continue
+        mine = signal.summands.index(sources)
+        beside = [w.use.wiring.sources for w in model.named(signal.summands[1 - mine]) if w.use is not None]
+        if sources in beside and signal.operands[1 - mine] > 0:
+            return signal.operands[mine] / signal.operands[1 - mine]
+    return None
+
+
+def _factors(model: Evidence) -> Iterator[Tensor]:
     """Trainable factors on what frozen layers give to frozen layers."""
     for factor in model.parameters:
-        use, figures = factor.use, factor.statistics
-        if use is None or figures is None or use.role != "scalar" or use.ends_residual or use.offset is None:
+        use = factor.use
+        if use is None or factor.statistics is None or not factor.requires_grad:
             continue
-        before = [model.by_name[name] for name in use.wiring.sources]
+        if use.role != "scalar" or use.ends_residual or use.offset is None or use.wiring.steps:
+            continue
+        before = model.named(use.wiring.sources)
         after = [w for w in model.weights if w.use and set(use.wiring.sources) & set(w.use.wiring.sources)]
-        frozen = before and after and not any(t.requires_grad for t in (*before, *after))
-        mean = figures.mean + use.offset
-        if (
-            factor.requires_grad
-            and frozen
-            and not use.wiring.steps
-            and max(abs(mean - 1), figures.std) > UNIT
-        ):
+        if before and after and not any(t.requires_grad for t in (*before, *after)):
+            yield factor
+
+
+def _vectors(model: Evidence) -> Iterator[Deviation]:
+    """Branches of fixed matrices beside a frozen layer, of which only vectors are trained."""
+    branches: dict[tuple[str, float], list[Tensor]] = {}
+    for factor in _factors(model):
+        ratio = branch(model, factor)
+        if ratio:
+            branches.setdefault((factor.owner, ratio), []).append(factor)
+    for (_, ratio), factors in branches.items():
+        subject = max(factors, key=lambda t: t.statistics.std if t.statistics is not None else 0.0)
+        rms = subject.statistics.rms if subject.statistics is not None else 0.0
+        yield Deviation(
+            subject=subject,
+            message=f"scales a branch beside a frozen layer and starts at rms {rms:.3g}: "
+            f"the output changes by {ratio:.0%} at the start",
+            help="set the factor that is applied last to zero, for example nn.init.zeros_",
+            measured={"rms": rms},
+            expected={"rms": 0.0},
+            harms=True,
+            related=tuple(t.name for t in factors if t is not subject),
+        )
+
+
+def _rescaling(model: Evidence) -> Iterator[Deviation]:
+    for factor in _factors(model):
+        use, figures = factor.use, factor.statistics
+        assert use is not None
+        assert figures is not None
+        mean = figures.mean + (use.offset or 0.0)
+        if max(abs(mean - 1), figures.std) > UNIT and branch(model, factor) is None:
             yield Deviation(
                 subject=factor,
-                message=f"scales the output of frozen {before[0].name} by {mean:.3g} on average, std "
+                message=f"scales the output of frozen {use.wiring.sources[0]} by {mean:.3g} on average, std "
                 f"{figures.std:.3g}, at the start",
                 help="start the factors at one, for example nn.init.ones_",
                 measured={"mean": mean, "std": figures.std},
@@ -202,6 +242,12 @@ ADAPTER = Recipe(
     asks="a bottleneck adapter starts near the identity",
     reference="Houlsby et al., Parameter-Efficient Transfer Learning for NLP, 2019, sections 2.1 and 3.6",
     deviations=_bottleneck,
+)
+VERA = Recipe(
+    name="VeRA",
+    asks="of the vectors that scale fixed random matrices beside a frozen layer, the last is zero",
+    reference="Kopiczko, Blankevoort & Asano, VeRA: Vector-based Random Matrix Adaptation, 2024, section 3.2",
+    deviations=_vectors,
 )
 IA3 = Recipe(
     name="rescaling adapter",

@@ -36,7 +36,23 @@ def _layers(model: Evidence) -> Iterator[dict[str, list[Tensor]]]:
     yield from groups.values()
 
 
+def _neighbours(model: Evidence) -> Iterator[dict[str, list[Tensor]]]:
+    """The same of LSTMs that stand beside each other under names of their own, an encoder and a decoder."""
+    parents: dict[str, dict[str, dict[str, list[Tensor]]]] = {}
+    for cells in _layers(model):
+        first = next(iter(cells.values()))[0]
+        parents.setdefault(first.owner.rpartition(".")[0], {})[first.owner] = cells
+    for beside in parents.values():
+        opened = [any(_filled(b)[FORGET] for bs in cells.values() for b in bs) for cells in beside.values()]
+        if any(opened) and not all(opened):
+            yield {cell: biases for cells in beside.values() for cell, biases in cells.items()}
+
+
 def _deviations(model: Evidence) -> Iterator[Deviation]:
+    for cells in _neighbours(model):
+        given = [b for biases in cells.values() for b in biases if _filled(b)[FORGET]]
+        missed = [biases[-1] for biases in cells.values() if not any(_filled(b)[FORGET] for b in biases)]
+        yield _partial(given[0], missed, harms=False)
     for cells in _layers(model):
         opened = {cell: [b for b in biases if _filled(b)[FORGET]] for cell, biases in cells.items()}
         for biases in cells.values():
@@ -48,7 +64,7 @@ def _deviations(model: Evidence) -> Iterator[Deviation]:
         given = [bias for biases in opened.values() for bias in biases]
         missed = [biases[-1] for cell, biases in cells.items() if not opened[cell]]
         if given and missed:
-            yield _partial(given[0], missed)
+            yield _partial(given[0], missed, harms=True)
 
 
 def _astray(bias: Tensor, gates: list[str], value: float) -> Deviation:
@@ -65,7 +81,7 @@ def _astray(bias: Tensor, gates: list[str], value: float) -> Deviation:
     )
 
 
-def _partial(given: Tensor, missed: list[Tensor]) -> Deviation:
+def _partial(given: Tensor, missed: list[Tensor], *, harms: bool) -> Deviation:
     subject = missed[0]
     forget = subject.statistics.parts[FORGET].mean if subject.statistics is not None else 0.0
     value = _filled(given)[FORGET]
@@ -75,7 +91,7 @@ def _partial(given: Tensor, missed: list[Tensor]) -> Deviation:
         help="set the forget bias in every layer and direction",
         measured={"forget": forget},
         expected={"forget": value},
-        harms=True,
+        harms=harms,
         related=tuple(bias.name for bias in missed[1:]),
         site=given.site,
         locations=writes(missed, "left as it was"),
