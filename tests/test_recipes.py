@@ -179,6 +179,23 @@ def test_forget_bias_of_an_encoder_but_not_of_its_decoder() -> None:
     assert told(lambda: build("encoder", "decoder"), 2, 5, 16) == []
 
 
+def test_decays_of_a_linear_recurrence() -> None:
+    def build(decays: torch.Tensor) -> nn.Module:
+        def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+            kept, state = torch.exp(-torch.exp(m.decay)), torch.zeros(8)
+            for part in m.inner(x).unbind(1):
+                state = kept * state + part
+            y: torch.Tensor = m.outer(state)
+            return y
+
+        model = Model(forward, inner=nn.Linear(16, 8), outer=nn.Linear(8, 2))
+        model.decay = nn.Parameter(decays)
+        return model
+
+    assert told(lambda: build(torch.ones(8)), 2, 5, 16) == [("note", "linear recurrence", "decay")]
+    assert told(lambda: build(torch.linspace(-6, 1, 8)), 2, 5, 16) == []
+
+
 def heads(class_bias: float, box_bias: float = 0.0, sigmoid: bool = True) -> nn.Module:
     trunk, classes, boxes = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 6, 1), nn.Conv2d(8, 4, 1)
     nn.init.constant_(classes.bias, class_bias)  # type: ignore[arg-type]

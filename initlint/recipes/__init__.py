@@ -11,7 +11,7 @@ from initlint.recipes.recurrent import FORGET_BIAS
 from initlint.recipes.residual import TANH_GATE, ZERO_BRANCH, ZERO_CONVOLUTION
 from initlint.recipes.similarity import LOGIT_SCALE
 from initlint.recipes.sine import SIREN
-from initlint.recipes.statespace import MAMBA
+from initlint.recipes.statespace import MAMBA, RECURRENCE
 
 __all__ = ["ADAPTERS", "RECIPES", "Deviation", "Recipe"]
 
@@ -33,5 +33,6 @@ RECIPES: tuple[Recipe, ...] = (
     FORGET_BIAS,
     LOGIT_SCALE,
     MAMBA,
+    RECURRENCE,
     PRIOR,
 )

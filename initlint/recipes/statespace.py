@@ -90,6 +90,32 @@ def _step(bias: Tensor) -> Iterator[Deviation]:
     )
 
 
+def _decays(model: Evidence) -> Iterator[Deviation]:
+    """Vectors w of which exp(-exp(w)), or what that is multiplied with, forgets a state by the channel."""
+    for decay in model.parameters:
+        figures = decay.statistics
+        if decay.use is None or figures is None or not figures.constant or figures.count < 2:
+            continue
+        names = [step.operation for step in decay.use.wiring.steps]
+        if any(names[i : i + 3] == ["exp", "neg", "exp"] for i in range(len(names))):
+            kept = math.exp(-math.exp(min(figures.mean, 50.0)))
+            yield Deviation(
+                subject=decay,
+                message=f"every value is {figures.mean:.3g}, so that all {figures.count} channels keep "
+                f"{kept:.3g} of their state at each step",
+                help="spread the decays over the channels, from states that last to states that do not",
+                measured={"std": 0.0},
+                expected={"std": "above 0"},
+            )
+
+
+RECURRENCE = Recipe(
+    name="linear recurrence",
+    asks="the decays exp(-exp(w)) of the channels are spread between lasting and short-lived states",
+    reference="Orvieto et al., Resurrecting Recurrent Neural Networks for Long Sequences, 2023, section 3.3; "
+    "Peng et al., RWKV, 2023, appendix E",
+    deviations=_decays,
+)
 MAMBA = Recipe(
     name="state space",
     asks="steps log-uniform in [0.001, 0.1], stored as inverse softplus; decay rates spread from 1 to N",
