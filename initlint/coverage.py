@@ -317,3 +317,43 @@ def twins(model: Evidence) -> Iterator[Twins]:
             mirrored = [shape[1::-1] + shape[2:] for shape in reversed(like)]
             if write is not None and shapes in (like, mirrored):
                 yield Twins(done[0], other, write)
+
+
+class Start(NamedTuple):
+    """A layer that was made to give one chosen output, and the same layer of a like module, which was not."""
+
+    layer: Tensor
+    shift: Tensor  # its bias, which holds the output
+    other: Tensor
+    like: ModuleRecord  # the module that holds the other
+    write: Write
+
+
+def starts(model: Evidence) -> Iterator[Start]:
+    """Last layers such as those of spatial transformers: zero weights, and a bias that is the identity."""
+    for shift in model.parameters:
+        layer = model.by_name.get(f"{shift.owner}.weight")
+        if layer is None or layer is shift or shift.local_name != "bias":
+            continue
+        write, zeroed = _chosen(shift), _chosen(layer)
+        if (
+            write is None
+            or zeroed is None
+            or write.kind not in ("copy", "transform")
+            or constant(zeroed) != 0
+        ):
+            continue
+        for holder in model.modules:
+            inside = holder.path and holder.package is None and shift.owner.startswith(f"{holder.path}.")
+            parent = holder.path.rpartition(".")[0]
+            for like in model.modules if inside else ():
+                other = model.by_name.get(f"{like.path}{layer.name.removeprefix(holder.path)}")
+                if (
+                    like.path != holder.path
+                    and like.qualified_class == holder.qualified_class
+                    and like.path.rpartition(".")[0] == parent
+                    and other is not None
+                    and default(other)
+                    and all(default(t) for t in model.parameters if t.owner == other.owner)
+                ):
+                    yield Start(layer, shift, other, like, write)

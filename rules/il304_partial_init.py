@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Example, Location, Rule
-from initlint.coverage import Gap, gaps, placeholders, twins, uncalled
+from initlint.coverage import Gap, gaps, placeholders, starts, twins, uncalled
 from initlint.story import at, said, way
 
 if TYPE_CHECKING:
@@ -165,6 +165,37 @@ def two_encodings(*written: str) -> nn.Module:
     return Field()
 
 
+def transformers(*identities: str) -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Transformer(nn.Module):
+        def __init__(self, size: int) -> None:
+            super().__init__()
+            self.look, self.give = nn.Linear(size, 16), nn.Linear(16, size * size)
+            self.size = size
+
+        def begin(self) -> None:
+            nn.init.zeros_(self.give.weight)
+            self.give.bias.data.copy_(torch.eye(self.size).flatten())
+
+    model = nn.Module()
+    model.points, model.features = Transformer(3), Transformer(8)
+    for name in identities:
+        part = model.get_submodule(name)
+        assert isinstance(part, Transformer)
+        part.begin()
+    return model
+
+
+def identity_of_one_transformer() -> nn.Module:
+    return transformers("points")
+
+
+def identity_of_both_transformers() -> nn.Module:
+    return transformers("points", "features")
+
+
 def placeholder_of_one_encoding_left() -> nn.Module:
     return two_encodings("place")
 
@@ -308,6 +339,7 @@ class PartialInit(Rule):
         Example(first_of_several_cells, finds=("1.weight_hh", "2.weight_hh")),
         Example(first_of_four_blocks_closed, finds=("1.2.weight", "2.2.weight", "3.2.weight")),
         Example(placeholder_of_one_encoding_left, finds=("view.bands",), inputs=batch),
+        Example(identity_of_one_transformer, finds=("features.give.weight",)),
         Example(layer_made_after_the_initialiser_ran, finds=("fc3.weight",)),
         Example(initialiser_never_called, finds=("fc1.weight", "fc2.weight")),
         Example(weight_normalised_after_the_initialiser_ran),
@@ -318,6 +350,7 @@ class PartialInit(Rule):
         Example(all_blocks_closed),
         Example(last_block_closed),
         Example(both_encodings_written, inputs=batch),
+        Example(identity_of_both_transformers),
         Example(class_token_left_at_zero, inputs=batch),
     )
 
@@ -407,6 +440,21 @@ class PartialInit(Rule):
             )
 
     def _twins(self, model: Evidence) -> Iterator[Finding]:
+        for layer, shift, other, like, write in starts(model):
+            yield self.finding(
+                other,
+                f"is drawn, while {layer.name}, the same layer of another module of its class, is zero and "
+                f"{shift.name} holds the output to start from",
+                measured={"initialised": 1},
+                expected={"initialised": 2},
+                help="start it the same way, or not at all",
+                severity="note",
+                locations=[
+                    *_made(like.construction),
+                    Location(write.site, f"{shift.name} gets its values"),
+                    *way(write),
+                ],
+            )
         for pair in twins(model):
             yield self.finding(
                 pair.other,
@@ -423,4 +471,4 @@ class PartialInit(Rule):
 
 def _made(site: Site | None) -> Iterator[Location]:
     if site is not None:
-        yield Location(site, "the missed layer is made here")
+        yield Location(site, "the missed one is made here")
