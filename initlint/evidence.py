@@ -603,6 +603,11 @@ class Evidence:
         """What comes out of the operation that uses a tensor; None where the probe did not see it."""
         return self.signals_by_node.get(tensor.use.node) if tensor.use is not None else None
 
+    def shift_of(self, weight: Tensor) -> Tensor | None:
+        """The bias that is added where a weight is applied."""
+        bias = self.by_name.get(f"{weight.owner}.bias".lstrip("."))
+        return bias if bias is not None and bias is not weight else None
+
     def families(self) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
         """Parameters whose names differ in indices only, with their common pattern."""
         groups: dict[str, list[Tensor]] = {}

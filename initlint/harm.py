@@ -15,7 +15,6 @@ from statistics import median
 from typing import TYPE_CHECKING, Literal
 
 from initlint.propagation import WEIGHTS, sources, writers
-from initlint.recipes.recipe import shift_of
 
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, Logits, Signal, Tensor
@@ -243,7 +242,7 @@ def _gates(model: Evidence, weight: Tensor, signal: Signal) -> Harm | None:
 
 
 def _biased(model: Evidence, weight: Tensor) -> bool:
-    bias = shift_of(model, weight)
+    bias = model.shift_of(weight)
     return (
         bias is not None
         and bias.statistics is not None

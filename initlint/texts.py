@@ -31,6 +31,7 @@ def literals(path: str) -> frozenset[float]:
     return frozenset(float(value) for value in constants if isinstance(value, (int, float)))
 
 
+@functools.lru_cache(maxsize=1024)
 def worked_on(path: str, line: int) -> frozenset[str]:
     """Names that the statement at a line, or a loop around it, calls methods of or hands on.
 
@@ -44,6 +45,7 @@ def worked_on(path: str, line: int) -> frozenset[str]:
     return frozenset(value.id for value in objects if isinstance(value, ast.Name))
 
 
+@functools.lru_cache(maxsize=1024)
 def extended(path: str, line: int) -> str | None:
     """The name whose attribute or entry the statement at a line sets: `model` of `model.head = …`."""
     for statement in _statements(path, line):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from initlint.recipes.recipe import Deviation, Recipe, outputs, shift_of, writes
+from initlint.recipes.recipe import Deviation, Recipe, outputs, writes
 from initlint.texts import text
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Head:
 def _heads(model: Evidence) -> list[Head]:
     heads = []
     for weight in model.weights:
-        use, bias = weight.use, shift_of(model, weight)
+        use, bias = weight.use, model.shift_of(weight)
         if use is None or not use.reaches_output or bias is None or bias.statistics is None:
             continue
         signal = model.output_of(weight)

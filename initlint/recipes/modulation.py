@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint.recipes.recipe import Deviation, Recipe, outputs, shift_of, writes, zero
+from initlint.recipes.recipe import Deviation, Recipe, outputs, writes, zero
 
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, Statistics, Tensor
@@ -46,7 +46,7 @@ def _deviations(model: Evidence) -> Iterator[Deviation]:
             expected={"rms of the gates": 0.0},
             harms=bool(closed),
             locations=writes(
-                (t for w in closed for t in (w, shift_of(model, w))), "where others are set to zero"
+                (t for w in closed for t in (w, model.shift_of(w))), "where others are set to zero"
             ),
         )
     if gates and not open_gates:
@@ -70,7 +70,7 @@ def _open_ends(model: Evidence, gates: list[Tensor], conditions: set[tuple[str, 
                 measured={"rms": figures.rms},
                 expected={"rms": 0.0},
                 locations=writes(
-                    (t for w in gates for t in (w, shift_of(model, w))), "where others are set to zero"
+                    (t for w in gates for t in (w, model.shift_of(w))), "where others are set to zero"
                 ),
             )
 

@@ -62,12 +62,6 @@ def outputs(weight: Tensor) -> int:
     return prod(weight.shape[a] for a in weight.use.outputs) if weight.use is not None else 0
 
 
-def shift_of(model: Evidence, weight: Tensor) -> Tensor | None:
-    """The bias that is added where a weight is applied."""
-    bias = model.by_name.get(f"{weight.owner}.bias".lstrip("."))
-    return bias if bias is not None and bias is not weight else None
-
-
 def writes(tensors: Iterable[Tensor | None], what: str) -> tuple[Location, ...]:
     """The lines that wrote some tensors, each once."""
     sites = dict.fromkeys(tensor.site for tensor in tensors if tensor is not None)
