@@ -18,7 +18,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from initlint.construct import construct
+from initlint.construct.build import construct
 
 Factory = Callable[[], nn.Module]
 

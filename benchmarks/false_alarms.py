@@ -5,7 +5,7 @@
 First table: healthy tensors outside the intervals of `initlint.theory`, at several levels; a level α that is
 kept shows a rate of at most α on either side. At the shipped 10⁻⁶ a million normal draws leave about one.
 Second table: tensors too large to be drawn a million times; how many standard deviations of the measured
-statistic the interval spans (4.75 are needed). Third: what `initlint.scheme` makes of draws
+statistic the interval spans (4.75 are needed). Third: what `initlint.values` makes of draws
 by `torch.nn.init`. Fourth: two whole checks on healthy draws. IL205 on values alone: the levels of the tests
 behind it are raised until its alarms are frequent enough to count; the shipped level is 10⁻⁵. IL201's
 outliers: how small the std of the recognised bulk gets against the true one, and from it the chance that
@@ -25,13 +25,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from initlint import fit, scheme, theory
-from initlint.evidence import Evidence, Provenance, Shape, Statistics, Tensor, Use, Write
-from initlint.fans import misreading
-from initlint.figures import figures
+from initlint import theory
+from initlint.analysis.fans import misreading
+from initlint.evidence.build import Provenance, Write
+from initlint.evidence.model import Evidence, Tensor
+from initlint.evidence.signals import Shape
+from initlint.evidence.use import Use
+from initlint.evidence.values import Statistics
 from initlint.finding import Site
-from initlint.scheme import schemes
-from initlint.statistics import read
+from initlint.probe.reductions import figures
+from initlint.theory import distributions
+from initlint.values import schemes as fitting
+from initlint.values.statistics import read
 
 Floats = NDArray[np.floating]
 LEVELS = (1e-2, 1e-3, 1e-4, 1e-6)
@@ -194,7 +199,7 @@ def recognition(draws: int) -> None:
             among = first = family = 0
             for statistics in read(tensors).values():
                 assert not isinstance(statistics, str)
-                found = schemes(statistics, shape, None)
+                found = fitting.schemes(statistics, shape, None)
                 texts = [scheme.text for scheme in found if scheme.fit == "all"]
                 distribution = next((s.distribution for s in found if s.text == text), None)
                 among += text in texts
@@ -226,7 +231,7 @@ def values_alone(draws: int) -> None:
     levels = (0.3, 0.1, 0.03, 0.01, 1e-3, 1e-5)
     print(f"{'shape':>8} {'draws':>7}  " + "  ".join(f"{level:>8.0e}" for level in levels))
     drawers = [draw for draw, text in SCHEMES.values() if "fan_out" not in text and "√5" not in text]
-    shipped = fit.MISFIT
+    shipped = distributions.MISFIT
     for shape in UNEVEN:
         torch.manual_seed(math.prod(shape))
         tensors = {}
@@ -236,9 +241,9 @@ def values_alone(draws: int) -> None:
         use = Use("matrix", "aten.mm", "layer", shape[1], shape[0], (1,), (0,))
         cells = []
         for level in levels:
-            fit.MISFIT = scheme.MISFIT = level
+            distributions.MISFIT = fitting.MISFIT = level
             cells.append(sum(wrong(statistics, shape, use) for statistics in read(tensors).values()))
-        fit.MISFIT = scheme.MISFIT = shipped
+        distributions.MISFIT = fitting.MISFIT = shipped
         rates = "  ".join(f"{cell / draws:8.1e}" if cell else "       0" for cell in cells)
         print(f"{'x'.join(map(str, shape)):>8} {draws:>7,}  {rates}")
 
@@ -246,7 +251,7 @@ def values_alone(draws: int) -> None:
 def wrong(statistics: object, shape: Shape, use: Use) -> bool:
     """The rule's test: another fan, and a scale that is off by its least ratio."""
     assert isinstance(statistics, Statistics)
-    found = schemes(statistics, shape, use)
+    found = fitting.schemes(statistics, shape, use)
     weight = Tensor(
         "weight", "parameter", shape, "float32", provenance=Provenance(writes=(WRITTEN,)),
         statistics=statistics, use=use, schemes=found,
@@ -267,7 +272,7 @@ def outliers(draws: int) -> None:
             first.std
             for statistics in read(tensors).values()
             if isinstance(statistics, Statistics)
-            for first in schemes(statistics, (1, n), None)[:1]
+            for first in fitting.schemes(statistics, (1, n), None)[:1]
             if first.fit == "bulk"
         ]
         least = min(bulks, default=1.0)

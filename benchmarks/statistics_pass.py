@@ -16,7 +16,7 @@ from functools import partial
 import torch
 import xxhash
 
-from initlint.statistics import read
+from initlint.values.statistics import read
 
 Tensors = Mapping[str, torch.Tensor]
 

@@ -5,51 +5,93 @@ Importing this package does not import torch; `check` does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
+    from initlint.api import check
     from initlint.errors import ConfigError, InitlintError, PackError, TargetError
-    from initlint.evidence import Evidence, LostWrite, ModuleRecord, Signal, Statistics, Tensor, Use, Write
+    from initlint.evidence import (
+        Confirmation,
+        Coupling,
+        Evidence,
+        Gradient,
+        Logits,
+        LostWrite,
+        MemberTest,
+        ModuleRecord,
+        Padding,
+        Provenance,
+        Rebuild,
+        Scale,
+        Scheme,
+        Seeding,
+        Shape,
+        Signal,
+        SignalKind,
+        Statistics,
+        Step,
+        Tensor,
+        Tie,
+        Unregistered,
+        Use,
+        Wiring,
+        Write,
+    )
     from initlint.finding import Figure, Finding, Location, Severity, Site, Suggestion
     from initlint.report import FindingsError, Report, TargetReport
-    from initlint.rule import Example, Rule
+    from initlint.rule import Example, Need, Relation, Rule
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ConfigError",
+    "Confirmation",
+    "Coupling",
     "Evidence",
     "Example",
     "Figure",
     "Finding",
     "FindingsError",
+    "Gradient",
     "InitlintError",
     "Location",
+    "Logits",
     "LostWrite",
+    "MemberTest",
     "ModuleRecord",
+    "Need",
     "PackError",
+    "Padding",
+    "Provenance",
+    "Rebuild",
+    "Relation",
     "Report",
     "Rule",
+    "Scale",
+    "Scheme",
+    "Seeding",
     "Severity",
+    "Shape",
     "Signal",
+    "SignalKind",
     "Site",
     "Statistics",
+    "Step",
     "Suggestion",
     "TargetError",
     "TargetReport",
     "Tensor",
+    "Tie",
+    "Unregistered",
     "Use",
+    "Wiring",
     "Write",
     "__version__",
     "check",
 ]
 
-_MODULES = ("errors", "evidence", "finding", "report", "rule")
+_MODULES = ("errors", "finding", "rule", "evidence", "report", "api")
 
 
 def __getattr__(name: str) -> object:
@@ -65,49 +107,3 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return __all__
-
-
-def check(
-    model: nn.Module | Callable[[], nn.Module],
-    inputs: object = None,
-    *,
-    device: str | None = None,
-    select: Sequence[str] | None = None,
-    ignore: Sequence[str] = (),
-    loss: Callable[..., torch.Tensor] | None = None,
-) -> Report:
-    """Lint a model in this process; of one built by a callable, findings name the lines that wrote values.
-
-    `inputs` is a tensor, a tuple of positional arguments, a dict of keyword arguments, a pair (tuple,
-    dict) or a callable that returns one of them. Raises ConfigError for unknown rules; whatever is
-    wrong with the model is part of the report.
-    """
-    from torch import nn
-
-    from initlint import engine, registry
-    from initlint.report import Report, Tool
-
-    selection = registry.Selection("", None if select is None else tuple(select), (), tuple(ignore))
-    rules = [rule() for rule in registry.load().select([selection])]
-    if isinstance(model, nn.Module):
-        ready = model
-        name, place, build = type(ready).__qualname__, _device(ready), lambda: ready
-    else:
-        name, place, build = getattr(model, "__qualname__", type(model).__qualname__), "cpu", model
-    settings = engine.Settings(device=device or place)
-    target = engine.examine(
-        name,
-        lambda: build,
-        rules,
-        inputs=None if inputs is None else lambda: inputs,
-        loss=None if loss is None else lambda: loss,
-        settings=settings,
-        borrowed=isinstance(model, nn.Module),
-    )
-    return Report(Tool.here(settings.seed, settings.device), (target,))
-
-
-def _device(model: nn.Module) -> str:
-    """Where the model's first parameter lives; "cpu" for one that has no storage yet."""
-    first = next((str(parameter.device) for parameter in model.parameters()), "cpu")
-    return "cpu" if first == "meta" else first

@@ -127,7 +127,7 @@ class Rule:
 
 
 def _name_and_site(subject: Tensor | ModuleRecord | Signal | LostWrite | str) -> tuple[str, Site | None]:
-    from initlint import evidence  # not needed to list rules, and slow to import
+    from initlint import evidence
 
     match subject:
         case evidence.Tensor():

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Example, Rule
-from initlint.remedy import redraw
+from initlint.analysis.remedies import redraw
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from initlint import Evidence, Finding
-    from initlint.evidence import Tensor
+    from initlint import Evidence, Finding, Tensor
 
 
 def filled_with_one_value() -> nn.Module:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Example, Location, Rule
-from initlint.freezing import frozen_zeros
-from initlint.remedy import redraw
-from initlint.siblings import emptied
+from initlint.analysis.frozen import frozen_zeros
+from initlint.analysis.outliers import emptied
+from initlint.analysis.remedies import redraw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

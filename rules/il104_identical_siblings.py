@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from initlint import Evidence, Finding
-    from initlint.evidence import Tensor
-    from initlint.finding import Site
+    from initlint import Evidence, Finding, Site, Tensor
 
 
 def cloned_encoder_layers() -> nn.Module:

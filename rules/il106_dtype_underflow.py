@@ -10,8 +10,7 @@ from initlint import Example, Location, Rule
 if TYPE_CHECKING:
     from torch import nn
 
-    from initlint import Evidence, Finding
-    from initlint.evidence import Statistics, Tensor, Write
+    from initlint import Evidence, Finding, Statistics, Tensor, Write
 
 
 def drawn_in_half_precision() -> nn.Module:

@@ -7,14 +7,13 @@ from math import hypot, isclose, sqrt
 from typing import TYPE_CHECKING
 
 from initlint import Example, Rule
-from initlint.remedy import fill
+from initlint.analysis.remedies import fill
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from initlint import Evidence, Finding
-    from initlint.evidence import Tensor, Use, Write
+    from initlint import Evidence, Finding, Tensor, Use, Write
 
 
 def drawn_around_zero() -> nn.Module:

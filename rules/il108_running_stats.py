@@ -8,16 +8,15 @@ from math import hypot, isinf
 from typing import TYPE_CHECKING
 
 from initlint import Example, Location, Rule
-from initlint.estimates import counted, divisors, neutral, outdated
-from initlint.remedy import fill
-from initlint.story import way
+from initlint.analysis.locations import way
+from initlint.analysis.remedies import fill
+from initlint.analysis.running_averages import counted, divisors, neutral, outdated
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from initlint import Evidence, Finding
-    from initlint.evidence import Coupling, Statistics, Tensor
+    from initlint import Coupling, Evidence, Finding, Statistics, Tensor
 
 DRAWING = re.compile(r"^nn\.init\.|\b(normal_|uniform_|randn?|random_|exponential_)$")
 

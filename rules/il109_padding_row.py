@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Example, Rule
-from initlint.remedy import clear
+from initlint.analysis.remedies import clear
 
 if TYPE_CHECKING:
     from torch import nn

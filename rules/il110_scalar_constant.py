@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule, harm
-from initlint.recipes.adapters import branch
-from initlint.recipes.similarity import effective
+from initlint import Example, Rule
+from initlint.analysis import symptoms
+from initlint.analysis.recipes.adapters import branch
+from initlint.analysis.recipes.similarity import effective
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from initlint import Evidence, Finding, Severity
-    from initlint.evidence import Tensor, Use
+    from initlint import Evidence, Finding, Severity, Tensor, Use
 
 
 def scaled_attention(value: float) -> nn.Module:
@@ -143,10 +143,10 @@ class ScalarConstant(Rule):
             most = self.largest_branch if use.ends_residual else self.largest
             scores = use.activation == "softmax" and not use.ends_residual
             if abs(scale) > most:
-                flat = use.wiring.cosine and harm.hardens(model, tensor)
+                flat = use.wiring.cosine and symptoms.hardens(model, tensor)
                 what = f"multiplies by {scale:.3g}" + (", which makes the softmax hard" if flat else "")
                 yield self._report(tensor, what, scale, f"below {most:g}", "warning" if flat else None)
-            elif scores and abs(scale) > 1 and not use.wiring.cosine and harm.hardens(model, tensor):
+            elif scores and abs(scale) > 1 and not use.wiring.cosine and symptoms.hardens(model, tensor):
                 what = f"multiplies the scores of a softmax by {scale:.3g}, which makes it hard"
                 yield self._report(tensor, what, scale, "below 1, often 1/√d", "warning")
             elif scores and abs(scale) < self.smallest and branch(model, tensor) is None:

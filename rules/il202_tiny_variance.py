@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Example, Location, Rule, harm, theory
-from initlint.remedy import redraw
+from initlint import Example, Location, Rule, theory
+from initlint.analysis import symptoms
+from initlint.analysis.remedies import redraw
 
 if TYPE_CHECKING:
     import torch
@@ -184,12 +185,12 @@ class TinyVariance(Rule):
                 continue
             if use.reaches_output or use.ends_residual or figures.std >= self.usual:
                 continue
-            if _in_head(model, weight) or harm.carried(model, weight):
+            if _in_head(model, weight) or symptoms.carried(model, weight):
                 continue
             expected = theory.expected_std(use.fan_in, use.activation)
             if not theory.falls_short(figures.std, expected, figures.count, ratio=self.ratio):
                 continue
-            seen = harm.of_lack(model, weight)
+            seen = symptoms.of_lack(model, weight)
             if seen is None:
                 continue
             times = expected / figures.std

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from math import sqrt
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule, harm, theory
-from initlint.remedy import redraw
+from initlint import Example, Rule, theory
+from initlint.analysis import symptoms
+from initlint.analysis.remedies import redraw
 
 if TYPE_CHECKING:
     import torch
@@ -135,7 +136,7 @@ class HugeVariance(Rule):
             expected = theory.expected_std(use.fan_in, use.activation) / shrunk
             if not theory.exceeds(figures.std, expected, figures.count, ratio=self.ratio):
                 continue
-            seen = harm.of_excess(model, weight)
+            seen = symptoms.of_excess(model, weight)
             if seen is None:
                 continue
             yield self.finding(

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from math import log
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule, harm, theory
-from initlint.chains import chains
-from initlint.fans import rooted
-from initlint.remedy import redraw
+from initlint import Example, Rule, theory
+from initlint.analysis import symptoms
+from initlint.analysis.chains import chains
+from initlint.analysis.fans import rooted
+from initlint.analysis.remedies import redraw
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from initlint import Evidence, Finding, Tensor
-    from initlint.chains import Chain
-    from initlint.fans import Slip
+    from initlint.analysis.chains import Chain
+    from initlint.analysis.fans import Slip
 
 
 def stack(
@@ -200,7 +201,7 @@ class GainMismatch(Rule):
     def check(self, model: Evidence) -> Iterator[Finding]:
         slips = list(self._slips(model))
         for weight, slip in slips:
-            harms = slip.written < slip.meant or harm.of_excess(model, weight)
+            harms = slip.written < slip.meant or symptoms.of_excess(model, weight)
             yield self.finding(
                 weight,
                 f"{slip.text}: √({slip.formula}) = {slip.meant:.3g}",
@@ -218,7 +219,7 @@ class GainMismatch(Rule):
         """Weights whose scale lost a root on its way, by enough to be seen behind them."""
         for weight in model.weights:
             slip = rooted(weight)
-            if slip is None or harm.restored(model, weight):
+            if slip is None or symptoms.restored(model, weight):
                 continue
             if max(slip.meant / slip.written, slip.written / slip.meant) >= self.slip:
                 yield weight, slip
@@ -256,7 +257,7 @@ class GainMismatch(Rule):
 
     def _saturation(self, model: Evidence, chain: Chain, expected: float) -> str | None:
         """A bounded activation does not let the signal grow; it goes flat."""
-        seen = harm.of_excess(model, chain.weights[-1]) if chain.gain > expected else None
+        seen = symptoms.of_excess(model, chain.weights[-1]) if chain.gain > expected else None
         return seen.text if seen is not None and seen.kind == "saturation" else None
 
 

@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from math import sqrt
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule, harm
-from initlint.fans import NAMES, misreading
+from initlint import Example, Rule
+from initlint.analysis import symptoms
+from initlint.analysis.fans import NAMES, misreading
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from initlint import Evidence, Finding, Tensor
-    from initlint.fans import Misreading
+    from initlint.analysis.fans import Misreading
 
 
 def stored_as_inputs_by_outputs() -> nn.Module:
@@ -265,12 +266,12 @@ class WrongFan(Rule):
 
     def _shows(self, model: Evidence, weight: Tensor, wrong: Misreading) -> bool:
         """The signal is off as the fan is, and no normalisation corrects it."""
-        if max(wrong.ratio, 1 / wrong.ratio) < self.visible or harm.decides(model, weight):
+        if max(wrong.ratio, 1 / wrong.ratio) < self.visible or symptoms.decides(model, weight):
             return False
-        if harm.of_excess(model, weight) if wrong.ratio > 1 else harm.of_lack(model, weight):
+        if symptoms.of_excess(model, weight) if wrong.ratio > 1 else symptoms.of_lack(model, weight):
             return True
-        factor, use = harm.amplification(model, weight), weight.use
-        if factor is None or use is None or harm.restored(model, weight):
+        factor, use = symptoms.amplification(model, weight), weight.use
+        if factor is None or use is None or symptoms.restored(model, weight):
             return False
         if use.reaches_output and wrong.by != "call":
             return False

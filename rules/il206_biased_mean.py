@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Example, Rule, theory
-from initlint.remedy import redraw
+from initlint.analysis.remedies import redraw
 
 if TYPE_CHECKING:
     import torch

@@ -11,8 +11,7 @@ from initlint import Example, Location, Rule, theory
 if TYPE_CHECKING:
     from torch import nn
 
-    from initlint import Evidence, Finding, Tensor
-    from initlint.evidence import Write
+    from initlint import Evidence, Finding, Tensor, Write
 
 
 def default_bounds_at_a_small_std() -> nn.Module:

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Example, Location, Rule, harm
-from initlint.propagation import sources
+from initlint import Example, Location, Rule
+from initlint.analysis import symptoms
+from initlint.analysis.signal_path import sources
 
 if TYPE_CHECKING:
     import torch
@@ -196,7 +197,7 @@ class EmbeddingScale(Rule):
         for logits in model.logits:
             excess = logits.loss - math.log(logits.classes)
             for weight in model.named(logits.weights):
-                gain = min(_gain(weight), harm.amplification(model, weight) or math.inf)
+                gain = min(_gain(weight), symptoms.amplification(model, weight) or math.inf)
                 if logits.std > self.sharp < gain and excess > 1:
                     yield self.finding(
                         weight,

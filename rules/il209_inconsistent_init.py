@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Example, Location, Rule
-from initlint.siblings import oddities
+from initlint.analysis.outliers import oddities
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from initlint import Evidence, Finding, Tensor
-    from initlint.siblings import Oddity
+    from initlint.analysis.outliers import Oddity
 
 
 def one_block_left_out() -> nn.Module:

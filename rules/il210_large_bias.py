@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from math import log, sqrt
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule, harm
-from initlint.remedy import fill
+from initlint import Example, Rule
+from initlint.analysis import symptoms
+from initlint.analysis.remedies import fill
 
 if TYPE_CHECKING:
     import torch
@@ -289,13 +290,13 @@ def _taken_out(model: Evidence, bias: Tensor) -> bool:
     weight = _weight(model, bias)
     fused = weight is not None and weight.use is not None and weight.use.parts > 1
     if use.activation == "softmax" and not fused:  # of fused projections the values reach the output
-        return figures.constant if use.reaches_output else not harm.saturates(model, bias)
+        return figures.constant if use.reaches_output else not symptoms.saturates(model, bias)
     if not use.normalised_after:
         return False
     reached = {use.node}
     for signal in model.signals:
         if reached & set(signal.sources):
             if signal.kind == "norm":
-                return "batch_norm" in signal.operation or "instance_norm" in signal.operation
+                return signal.function in ("batch_norm", "instance_norm")
             reached.add(signal.node)
     return False

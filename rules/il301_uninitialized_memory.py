@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Example, Location, Rule
-from initlint.story import way
+from initlint.analysis.locations import way
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from initlint import Evidence, Finding
-    from initlint.evidence import Provenance
+    from initlint import Evidence, Finding, Provenance
 
 
 def reset_never_called() -> nn.Module:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Example, Location, Rule
-from initlint.story import said, way
+from initlint.analysis.locations import said, way
 
 if TYPE_CHECKING:
     from torch import nn

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Example, Location, Rule
-from initlint.rewrites import overwritings
-from initlint.story import at, said, way
+from initlint.analysis.locations import at, said, way
+from initlint.analysis.rewrites import overwritings
 
 if TYPE_CHECKING:
     from torch import nn

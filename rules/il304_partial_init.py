@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Example, Location, Rule
-from initlint.coverage import Gap, gaps, placeholders, starts, twins, uncalled
-from initlint.story import at, said, way
+from initlint.analysis.locations import at, said, way
+from initlint.analysis.missed_members import Gap, gaps, placeholders, starts, twins, uncalled
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from initlint import Evidence, Finding
-    from initlint.finding import Site
+    from initlint import Evidence, Finding, Site
 
 
 def suffix_compared_with_full_names() -> nn.Module:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Example, Location, Rule
-from initlint.sharing import mixed_statistics, shared
+from initlint.analysis.shared_modules import mixed_statistics, shared
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Example, Rule
-from initlint.freezing import draw, frozen_draws
+from initlint.analysis.frozen import draw, frozen_draws
 
 if TYPE_CHECKING:
     import torch

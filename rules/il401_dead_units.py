@@ -7,15 +7,16 @@ from math import hypot
 from typing import TYPE_CHECKING
 
 from initlint import Example, Rule
-from initlint.propagation import spread, told, upstream, writers
+from initlint.analysis.culprits import writers
+from initlint.analysis.locations import told
+from initlint.analysis.signal_path import spread, upstream
 from initlint.theory import fraction_bound, never_positive
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from initlint import Evidence, Finding, Tensor
-    from initlint.evidence import Signal
+    from initlint import Evidence, Finding, Signal, Tensor
 
 
 OUTWEIGHS = 8.0  # standard deviations: a normal value lies beyond once in 10^15

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule, harm
-from initlint.propagation import spread, told, upstream, writers
-from initlint.vocabulary import SATURATING, activation
+from initlint import Example, Rule, theory
+from initlint.analysis import symptoms
+from initlint.analysis.culprits import writers
+from initlint.analysis.locations import told
+from initlint.analysis.signal_path import spread, upstream
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from initlint import Evidence, Finding, Tensor
-    from initlint.evidence import Signal
+    from initlint import Evidence, Finding, Signal, Tensor
 
 RAREST = -7.0  # logarithm of the odds of a thousandth
 
@@ -161,9 +162,9 @@ class SaturatedActivation(Rule):
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         for signal in model.signals:
-            function = activation(signal.operation)
+            function = signal.function
             before = upstream(model, signal)
-            if function not in SATURATING or signal.saturated <= self.share or _prior(model, signal):
+            if function not in theory.SATURATING or signal.saturated <= self.share or _prior(model, signal):
                 continue
             guilty = writers(model, signal)
             if not guilty or before is None:
@@ -171,7 +172,10 @@ class SaturatedActivation(Rule):
             scales = [
                 t
                 for t in model.parameters
-                if t.use is not None and t.use.wiring.cosine and harm.hardens(model, t) and _behind(t, guilty)
+                if t.use is not None
+                and t.use.wiring.cosine
+                and symptoms.hardens(model, t)
+                and _behind(t, guilty)
             ]
             guilty = (*scales, *guilty)
             values = "rows" if function == "softmax" else "values"

@@ -7,8 +7,10 @@ from math import exp
 from typing import TYPE_CHECKING
 
 from initlint import Example, Rule
-from initlint.propagation import culprits, stretches, told
-from initlint.remedy import redraw
+from initlint.analysis.culprits import culprits
+from initlint.analysis.locations import told
+from initlint.analysis.remedies import redraw
+from initlint.analysis.signal_path import stretches
 
 if TYPE_CHECKING:
     import torch

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Example, Rule
-from initlint.propagation import culprits, stack, stretches, told
-from initlint.remedy import redraw
+from initlint.analysis.culprits import culprits
+from initlint.analysis.locations import stack, told
+from initlint.analysis.remedies import redraw
+from initlint.analysis.signal_path import stretches
 
 if TYPE_CHECKING:
     import torch

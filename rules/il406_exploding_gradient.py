@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Example, Rule
-from initlint.propagation import backward_culprits, returns, told
+from initlint.analysis.culprits import backward_culprits
+from initlint.analysis.locations import told
+from initlint.analysis.signal_path import returns
 
 if TYPE_CHECKING:
     import torch

@@ -6,16 +6,17 @@ from collections.abc import Iterator
 from math import isfinite, log, prod
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule, harm, theory
-from initlint.propagation import sources, told, upstream, writers
-from initlint.vocabulary import activation
+from initlint import Example, Rule, theory
+from initlint.analysis import symptoms
+from initlint.analysis.culprits import writers
+from initlint.analysis.locations import told
+from initlint.analysis.signal_path import sources, upstream
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from initlint import Evidence, Finding
-    from initlint.evidence import Signal
+    from initlint import Evidence, Finding, Signal
 
 EVEN = 0.1  # a probability within this of one half is no prior
 POOLING = ("scatter", "index_add", "index_put", "segment")
@@ -257,7 +258,7 @@ class InitialLoss(Rule):
         for signal in maps:
             positions = prod(signal.shape[2:])
             beside = any(other.shape[2:] == signal.shape[2:] for other in maps if other is not signal)
-            if activation(signal.operation) != "sigmoid" or positions < self.positions or not beside:
+            if signal.function != "sigmoid" or positions < self.positions or not beside:
                 continue
             before = upstream(model, signal)
             used = [t for t in model.named(before.weights) if t.use is not None] if before is not None else []
@@ -283,7 +284,7 @@ class InitialLoss(Rule):
             if logits.loss <= self.factor * uniform * _chance(signal, logits.classes):
                 continue
             guilty = tuple(t for t in writers(model, signal) if t.use is None or not t.use.wiring.unit)
-            if not guilty or not harm.classifies(model, logits) or _pooled(model, signal):
+            if not guilty or not symptoms.classifies(model, logits) or _pooled(model, signal):
                 continue
             yield self.finding(
                 guilty,
@@ -311,7 +312,7 @@ def _pooled(model: Evidence, signal: Signal) -> bool:
     way: Signal | None = signal
     while way is not None and way.kind != "weight":
         parts = sum(source.forward.rms for source in sources(model, way))
-        sums = way.kind == "add" or any(name in way.operation for name in POOLING)
+        sums = way.kind == "add" or any(name in way.function for name in POOLING)
         if sums and parts and way.forward.rms > MANY * parts:
             return True
         way = upstream(model, way)

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Example, Rule
-from initlint.propagation import told, writers
+from initlint.analysis.culprits import writers
+from initlint.analysis.locations import told
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from initlint import Evidence, Finding
-    from initlint.evidence import Scale, Signal
+    from initlint import Evidence, Finding, Scale, Signal
 
 UNMASKED = frozenset({"weight", "norm", "add", "output"})
 
@@ -125,4 +125,4 @@ def _broken(scale: Scale) -> bool:
 
 def _overflowed(signal: Signal) -> bool:
     """Infinities that are no mask: of sums and outputs only those above zero are counted."""
-    return signal.forward.infs > 0 and (signal.kind in UNMASKED or signal.operation == "aten.exp")
+    return signal.forward.infs > 0 and (signal.kind in UNMASKED or signal.function == "exp")

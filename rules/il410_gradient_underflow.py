@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Example, Rule
-from initlint.propagation import told
+from initlint.analysis.locations import told
 
 if TYPE_CHECKING:
     import torch

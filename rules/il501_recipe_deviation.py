@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Example, Rule
-from initlint.recipes import ADAPTERS, RECIPES
+from initlint.analysis.recipes import ADAPTERS, RECIPES
 
 if TYPE_CHECKING:
     import torch

@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from initlint.evidence import Gradient, Provenance, Scale, Scheme, Statistics, Tensor, Use
+from initlint.evidence.build import Provenance
+from initlint.evidence.model import Tensor
+from initlint.evidence.signals import Gradient, Scale
+from initlint.evidence.use import Use
+from initlint.evidence.values import Scheme, Statistics
 from initlint.finding import Finding, Location, Site, Suggestion
-from initlint.report import Failure, ModelSummary, NotRun, Report, TargetReport, Tool
+from initlint.report.records import Failure, ModelSummary, NotRun, Report, TargetReport, Tool
 
 GOLDEN = Path(__file__).parent / "golden"
 SOURCE = str(GOLDEN / "mymodel.py")

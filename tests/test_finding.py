@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from initlint import LostWrite, ModuleRecord, Rule, Site, Tensor, Write
-from initlint.evidence import Provenance
+from initlint.evidence.build import Provenance
 
 PACKAGE, OWN = Site("lib/model.py", 3, "build", package="lib"), Site("mine.py", 7, "build")
 

@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 import initlint
-from initlint import config, registry
-from initlint.cli import run
-from initlint.reporters.pages import table
+from initlint import registry
+from initlint.cli import config
+from initlint.cli.command import run
+from initlint.report.pages import rule_table
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = {"initlint": "initlint", "rules": "initlint_rules"}  # folder: import name
@@ -109,8 +110,8 @@ def refresh(name: str, text: str) -> None:
 def test_table_of_rules(request: pytest.FixtureRequest) -> None:
     rules = [rule for rule in registry.load().rules if rule.__module__.startswith("initlint_rules.")]
     if request.config.getoption("--refresh-golden"):
-        refresh("rules", table(rules))
-    assert marked("rules") == table(rules)
+        refresh("rules", rule_table(rules))
+    assert marked("rules") == rule_table(rules)
 
 
 def test_example(

@@ -1,0 +1,1 @@
+"""From evidence to conclusions that rules share; one subject a module."""

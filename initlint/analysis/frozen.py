@@ -1,0 +1,151 @@
+"""Random parameters that are not trained, and which of them are so on purpose."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from math import sqrt
+from typing import TYPE_CHECKING
+
+from initlint.analysis.recipes.recipe import outputs
+
+if TYPE_CHECKING:
+    from initlint.evidence import Evidence, Tensor, Write
+
+_NUMBER = re.compile(r"\d+")
+_FLOATING = ("float", "bfloat", "complex")
+
+
+def frozen_draws(model: Evidence) -> Iterator[tuple[Tensor, bool]]:
+    """Frozen parameters that hold drawn values, each with whether somebody may well have meant it.
+
+    What a class of the user's makes frozen may be meant; a library freezes what it expects to load.
+    Left out: copies of another parameter (a momentum encoder, a teacher), what was loaded, what a
+    library froze when it made it, and a model to which trainable parts were added that leave its
+    function as it is at the start, as long as none of its weights were loaded: they are to come. No such
+    model has a frozen layer half of whose kin is trained.
+    """
+    found = [t for t in model.parameters if _drawn(t) and _told(model, t)]
+    if not found or any(_adapted(model, tensor) for tensor in found):
+        return
+    loaded = any(_loaded(t) for t in model.parameters if not t.requires_grad)
+    if not loaded and any(_neutral(model, tensor) for tensor in model.parameters):
+        found = [tensor for tensor in found if _alone(model, tensor)]
+    for tensor in found:
+        line = tensor.provenance.frozen
+        born = line is None and tensor.owner_package != "torch"
+        yield tensor, born or (line is not None and line.package is not None)
+
+
+def frozen_zeros(model: Evidence) -> Iterator[Tensor]:
+    """Weights of zeros only that somebody's own line froze; no copies, nothing loaded or adapted."""
+    for weight in model.weights:
+        figures, line = weight.statistics, weight.provenance.frozen
+        if (
+            figures is not None
+            and figures.constant
+            and figures.mean == 0
+            and not weight.requires_grad
+            and line is not None
+            and line.package is None
+            and weight.provenance.copied_from is None
+            and not any(write.pretrained for write in weight.provenance.writes)
+            and not _adapted(model, weight)
+        ):
+            yield weight
+
+
+def draw(tensor: Tensor) -> Write | None:
+    """The write that the values go back to: the last draw, or what replaced all values since."""
+    writes = reversed(tensor.provenance.writes)
+    return next((write for write in writes if write.replaces or write.kind == "random"), None)
+
+
+def _drawn(tensor: Tensor) -> bool:
+    last = draw(tensor)
+    return (
+        not tensor.requires_grad
+        and tensor.elements > 1
+        and tensor.dtype.startswith(_FLOATING)
+        and last is not None
+        and last.kind == "random"
+        and not last.pretrained
+        and last.operation != "load_state_dict"
+        and tensor.provenance.copied_from is None
+    )
+
+
+def _alone(model: Evidence, tensor: Tensor) -> bool:
+    """Half or more of the parameters whose names differ in numbers only are trained."""
+    pattern = _NUMBER.sub("", tensor.name)
+    kin = [t.requires_grad for t in model.parameters if _NUMBER.sub("", t.name) == pattern]
+    return len(kin) > 1 and 2 * sum(kin) >= len(kin)
+
+
+def _loaded(tensor: Tensor) -> bool:
+    return any(write.pretrained or write.operation == "load_state_dict" for write in tensor.provenance.writes)
+
+
+#: What a near-identity adapter makes of a unit input: N(0, 0.01²) and 64 features (Houlsby et al., 2019).
+_SLIGHT = 0.1
+
+
+def _neutral(model: Evidence, tensor: Tensor) -> bool:
+    """A trainable part that changes nothing at the start.
+
+    That is a zero layer or gate inside the model, or a factor of one on what frozen weights give.
+    """
+    use, figures = tensor.use, tensor.statistics
+    if not tensor.requires_grad or use is None or figures is None or use.reaches_output:
+        return False
+    if use.role == "lookup" or use.fan_in:
+        slight = use.ends_residual and figures.rms * sqrt(use.fan_in or 1) < _SLIGHT
+        return figures.maximum == figures.minimum == 0 or slight
+    if use.role not in ("scalar", "gain") or tensor.owner_package == "torch" or not figures.constant:
+        return False
+    sources = [model.by_name[name] for name in use.wiring.sources]
+    return figures.mean == 0 or (
+        figures.mean == 1 and bool(sources) and not any(t.requires_grad for t in sources)
+    )
+
+
+def _told(model: Evidence, tensor: Tensor) -> bool:
+    """It takes part, and no class made it frozen for a purpose of its own."""
+    if tensor.updated or ("graph" in model.available and tensor.use is None):
+        return False
+    if tensor.provenance.frozen is not None or tensor.owner_package == "torch":
+        return True
+    return tensor.owner_package is None and not _waves(model, tensor)
+
+
+def _waves(model: Evidence, tensor: Tensor) -> bool:
+    """Its products go into sines or cosines: random Fourier features."""
+    return tensor.use is not None and tensor.use.activation in ("sin", "cos")
+
+
+def _adapted(model: Evidence, tensor: Tensor) -> bool:
+    """Trainable factors of lower rank update the frozen matrix, or what it gives."""
+    base = tensor.use
+    if base is None or base.fan_in is None or base.fan_out is None:
+        return False
+    merged = [
+        t for t in model.parameters if t.requires_grad and t.use is not None and t.use.node == base.node
+    ]
+    return len([t for t in merged if len(t.shape) > 1]) > 1 or any(
+        _updates(tensor, down, up)
+        for up in model.parameters
+        if up.requires_grad and up.use is not None and len(up.use.wiring.sources) == 1
+        if (down := model.by_name.get(up.use.wiring.sources[0])) is not None
+    )
+
+
+def _updates(frozen: Tensor, down: Tensor, up: Tensor) -> bool:
+    """`up` after `down` leads from what the base takes to what it gives, through fewer features."""
+    base, first, second = frozen.use, down.use, up.use
+    if base is None or first is None or second is None or second.fan_in is None or not down.requires_grad:
+        return False
+    return (
+        first.wiring.sources == base.wiring.sources
+        and (first.fan_in, outputs(up)) == (base.fan_in, outputs(frozen))
+        and second.fan_in < min(base.fan_in or 0, outputs(frozen))
+    )

@@ -1,0 +1,54 @@
+"""Who wrote what and where, in words: phrases and locations for messages about provenance."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from initlint.finding import Location
+
+if TYPE_CHECKING:
+    from initlint.evidence import Evidence, Signal, Tensor, Write
+    from initlint.finding import Site
+
+
+def stack(model: Evidence, weights: Iterable[Tensor]) -> tuple[Location, ...]:
+    """The line that makes the list of layers or blocks that all the weights stand in."""
+    owners = [weight.owner.split(".") for weight in weights]
+    path = ".".join(steps[0] for steps in takewhile(lambda s: len(set(s)) == 1, zip(*owners, strict=False)))
+    module = model.modules_by_path.get(path) if path else None
+    if module is None or module.construction is None or not module.children:
+        return ()
+    return (Location(module.construction, f"{path} is made here"),)
+
+
+def told(steps: Iterable[Signal], tensors: Iterable[Tensor]) -> tuple[Location, ...]:
+    """The lines that tell a story of weights and the operations that apply them."""
+    written = [Location(t.site, f"{t.name} got its values") for t in tensors if t.site is not None]
+    ran = [Location(s.site, f"{s.operation} ran") for s in steps if s.site is not None]
+    return tuple({place.site: place for place in (*reversed(ran), *reversed(written))}.values())[::-1]
+
+
+_CALLERS = 3  # lines shown of the way to a write
+
+
+def at(site: Site) -> str:
+    """A line as a message names it: "m.py:41"."""
+    return f"{os.path.basename(site.file)}:{site.line}"
+
+
+def said(write: Write) -> str:
+    """A write as a message names it: "nn.init.zeros_ at m.py:41"."""
+    return f"{write.operation} at {at(write.site)}"
+
+
+def way(write: Write) -> tuple[Location, ...]:
+    """The lines through which a write was reached, innermost first."""
+    own = [site for site in write.callers if site.package == write.site.package]
+    return tuple(Location(site, f"calls {_name(write.site)}") for site in own[:_CALLERS])
+
+
+def _name(site: Site) -> str:
+    return site.qualified.replace("<locals>.", "")

@@ -1,0 +1,309 @@
+"""What harm the scale of a weight does, as the probe saw it.
+
+A scale that theory calls wrong is often harmless: a normalisation restores the signal, a head or the end
+of a residual branch is meant to be small. These functions tell whether it shows: units on the flat part of
+their activation, confident logits, a signal that one layer multiplies or all but erases, a gradient that
+is out of proportion to the values it changes. They return None where the probe did not run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf, log
+from statistics import median
+from typing import TYPE_CHECKING, Literal
+
+from initlint.analysis.culprits import writers
+from initlint.analysis.signal_path import WEIGHTS, sources
+
+if TYPE_CHECKING:
+    from initlint.evidence import Evidence, Logits, Signal, Tensor
+
+SATURATED = 0.4  # share of outputs on the flat part: 1.5 times the most that healthy published models show
+CONFIDENT = 2.0  # initial cross-entropy in units of ln(classes), the loss of uniform predictions
+GROWTH = 8.0  # output over input of one layer: squeeze layers of published models reach 7
+DECAY = 1 / 50  # likewise downwards: matrices of std 0.02 with two inputs reach 1/35
+DROWNED = 20.0  # residual branch over stream: first blocks behind embeddings of std 0.02 reach 16
+FLAT = 4.0  # pre-activation beyond which a sigmoid has less than a tenth of its slope
+DISPROPORTION = 1000.0  # gradient over value, against the median weight: stems of healthy models reach 900
+
+RECTIFIERS = ("relu", "leaky_relu")  # multiples of an input give multiples of the output
+
+Kind = Literal["saturation", "logits", "growth", "decay", "drowning", "gradient"]
+
+
+@dataclass(frozen=True, slots=True)
+class Harm:
+    """One visible consequence, in words that can stand in a message, and its figure."""
+
+    kind: Kind
+    text: str
+    figure: str  # what was measured: "saturated"
+    value: float
+
+
+def of_excess(model: Evidence, weight: Tensor) -> Harm | None:
+    """What comes of a weight that is too large."""
+    use, signal = weight.use, model.output_of(weight)
+    if use is None or signal is None:
+        return None
+    return (
+        _saturation(model, signal)
+        or _gates(model, weight, signal)
+        or (None if use.normalised_after or use.wiring.unit else _confidence(model, weight))
+        or (None if restored(model, weight) else _growth(signal))
+        or _drowning(model, signal)
+        or _gradient(model, weight, small=True)
+    )
+
+
+def of_lack(model: Evidence, weight: Tensor) -> Harm | None:
+    """What comes of a weight that is too small."""
+    use, signal = weight.use, model.output_of(weight)
+    if use is None or signal is None:
+        return None
+    decay = None if restored(model, weight) else _decay(model, weight, signal)
+    return decay or _gradient(model, weight, small=False)
+
+
+def classifies(model: Evidence, logits: Logits) -> bool:
+    """A weight holds a row for each class: similarities of the inputs to each other are no such logits."""
+    readout = model.named(logits.weights)
+    return any(t.use is not None and t.use.role in WEIGHTS and logits.classes in t.shape for t in readout)
+
+
+def restored(model: Evidence, weight: Tensor) -> bool:
+    """A normalisation sets the scale anew before the next activation, perhaps behind another weight.
+
+    What is added to a residual stream keeps its size beside the stream, whatever comes later, and what
+    starts one keeps it beside all that is added.
+    """
+    use = weight.use
+    if use is None or use.ends_residual or _starts_stream(model, use.node):
+        return False
+    if use.wiring.unit or (use.normalised_after and use.activation in (None, "none")):
+        return True
+    nodes = {use.node}
+    for signal in model.signals:
+        if not nodes & set(signal.sources) or signal.node in nodes:
+            continue
+        if signal.kind == "norm":
+            return True
+        if (signal.kind == "weight" and not signal.residual) or (
+            signal.kind == "activation" and signal.function in RECTIFIERS
+        ):
+            nodes.add(signal.node)
+        elif signal.kind != "other":
+            return False
+    return False
+
+
+def _starts_stream(model: Evidence, node: str) -> bool:
+    """Branches are added to its outputs as they are."""
+    return any(signal.residual and node in signal.sources[:1] for signal in model.signals)
+
+
+def decides(model: Evidence, weight: Tensor) -> bool:
+    """No gradient passes the products of a weight that has one: they only make a choice, of a code say."""
+    signal, gradient = model.output_of(weight), weight.gradient
+    trained = gradient is not None and gradient.scale is not None
+    return trained and signal is not None and signal.backward is None
+
+
+def carried(model: Evidence, weight: Tensor) -> bool:
+    """A constant that is added to the outputs of a weight carries them: a gate that starts open."""
+    signal = model.output_of(weight)
+    return signal is not None and any(
+        shift.use is not None
+        and shift.use.role == "shift"
+        and shift.use.wiring.sources == (weight.name,)
+        and shift.statistics is not None
+        and shift.statistics.constant
+        and shift.statistics.absmax * DECAY > signal.forward.rms
+        for shift in model.parameters
+    )
+
+
+def saturates(model: Evidence, tensor: Tensor) -> bool:
+    """An activation or softmax behind the place where a tensor is used is mostly flat."""
+    signal = model.output_of(tensor)
+    return signal is not None and _saturation(model, signal) is not None
+
+
+def hardens(model: Evidence, factor: Tensor) -> bool:
+    """The softmax behind a factor picks one of many."""
+    use = factor.use
+    if use is None or use.activation != "softmax":
+        return False
+    return any(
+        signal.kind == "softmax"
+        and signal.saturated > SATURATED
+        and any(weight.name in use.wiring.sources for weight in writers(model, signal))
+        for signal in model.signals
+    )
+
+
+def amplification(model: Evidence, weight: Tensor) -> float | None:
+    """Rms of what leaves a weight over rms of what enters it."""
+    signal = model.output_of(weight)
+    if signal is None or not signal.input_rms:
+        return None
+    return signal.forward.rms / signal.input_rms
+
+
+def disproportion(model: Evidence, weight: Tensor) -> float | None:
+    """Gradient over value of a weight, in units of the median weight's."""
+    own = _relative_gradient(weight)
+    others = [r for other in model.weights if (r := _relative_gradient(other)) is not None]
+    typical = median(others) if others else 0.0
+    return own / typical if own is not None and typical else None
+
+
+# ---------------------------------------------------------------- the kinds
+
+
+def _saturation(model: Evidence, signal: Signal) -> Harm | None:
+    for following in _until_weight(model, signal):
+        if (
+            following.kind in ("activation", "softmax")
+            and _flat(following)
+            and following.saturated > SATURATED
+        ):
+            share = f"{100 * following.saturated:.0f} %"
+            name = following.function
+            what = "softmax rows have one choice" if name == "softmax" else f"{name} outputs saturate"
+            return Harm("saturation", f"{share} of the {what}", "saturated", following.saturated)
+    return None
+
+
+def _flat(signal: Signal) -> bool:
+    """Both ends of the function are flat, or it picks one of many."""
+    return signal.function in ("tanh", "sigmoid", "hardsigmoid", "hardtanh", "erf", "softmax")
+
+
+def _confidence(model: Evidence, weight: Tensor) -> Harm | None:
+    names = {weight.name, *weight.aliases}
+    for logits in model.logits:
+        mine = names & set(logits.weights) and classifies(model, logits)
+        if mine and (harm := _logits(logits.loss, logits.classes)):
+            return harm
+    return None
+
+
+def _logits(loss: float, classes: int) -> Harm | None:
+    uniform = log(classes)
+    if loss <= CONFIDENT * uniform:
+        return None
+    text = f"cross-entropy starts at {loss:.3g}, ln({classes}) = {uniform:.3g} is that of uniform predictions"
+    return Harm("logits", text, "cross-entropy", loss)
+
+
+def _growth(signal: Signal) -> Harm | None:
+    if not signal.input_rms or signal.forward.rms < GROWTH * signal.input_rms:
+        return None
+    factor = signal.forward.rms / signal.input_rms
+    return Harm("growth", f"its output is {factor:.3g} times as large as its input", "output / input", factor)
+
+
+def _decay(model: Evidence, weight: Tensor, signal: Signal) -> Harm | None:
+    """The part of the output that varies with the input counts; a constant bias may decide on purpose."""
+    if _biased(model, weight):
+        return None
+    if signal.input_rms:
+        factor = signal.forward.rms * min(signal.across_inputs or 1.0, 1.0) / signal.input_rms
+    elif weight.use is not None and weight.use.role == "recurrent":
+        factor = weight.gain
+    else:
+        return None
+    if factor > DECAY:
+        return None
+    return Harm(
+        "decay",
+        f"its output is {1 / max(factor, 1e-30):.3g} times smaller than its input",
+        "output / input",
+        factor,
+    )
+
+
+def _gates(model: Evidence, weight: Tensor, signal: Signal) -> Harm | None:
+    """Fused recurrent layers do not show their gates: what the weight contributes to them."""
+    if weight.use is None or weight.use.role != "recurrent" or signal.input_rms is not None:
+        return None
+    recurrent = "_hh" in weight.local_name
+    entering = (source.forward.rms for source in sources(model, signal))
+    rms = signal.forward.rms if recurrent else max(entering, default=0.0)
+    spread = weight.gain * rms
+    if spread < FLAT:
+        return None
+    return Harm(
+        "saturation", f"it moves the gates by about ±{spread:.3g}, where they saturate", "gates", spread
+    )
+
+
+def _biased(model: Evidence, weight: Tensor) -> bool:
+    bias = model.shift_of(weight)
+    return (
+        bias is not None
+        and bias.statistics is not None
+        and bias.statistics.constant
+        and bias.statistics.mean != 0
+    )
+
+
+def _drowning(model: Evidence, signal: Signal) -> Harm | None:
+    for following in _until_weight(model, signal):
+        if following.residual and (following.branch_ratio or 0.0) > DROWNED:
+            text = f"its residual branch is {following.branch_ratio:.3g} times as large as the stream"
+            return Harm("drowning", text, "branch / stream", following.branch_ratio or inf)
+    return None
+
+
+def _gradient(model: Evidence, weight: Tensor, *, small: bool) -> Harm | None:
+    ratio = disproportion(model, weight)
+    if not ratio or (_lost(model, weight, ratio) if small else ratio) < DISPROPORTION:
+        return None
+    text = (
+        f"its gradient over its values is {1 / ratio:.3g} times smaller than the median weight's"
+        if small
+        else f"its gradient over its values is {ratio:.3g} times the median weight's"
+    )
+    return Harm("gradient", text, "gradient / value", ratio)
+
+
+def _lost(model: Evidence, weight: Tensor, ratio: float) -> float:
+    """How many times smaller a weight makes its own gradient over its values.
+
+    What is missing from those that read its outputs as well is lost behind it, in a branch that is all
+    but closed say. Where a normalisation takes the scale away, the gradient falls as the values grow, and
+    the quotient with their square.
+    """
+    readers = [
+        r
+        for other in model.weights
+        if other.use is not None
+        and weight.name in other.use.wiring.sources
+        and (r := disproportion(model, other)) is not None
+    ]
+    lost = min(max(readers, default=1.0), 1.0) / ratio
+    return min(lost, weight.gain**2) if restored(model, weight) else lost
+
+
+# ---------------------------------------------------------------- walking
+
+
+def _until_weight(model: Evidence, signal: Signal) -> Iterator[Signal]:
+    """Signals that follow, up to the next weights or normalisations."""
+    open_nodes = {signal.node}
+    for following in model.signals:
+        if following.node != signal.node and open_nodes & set(following.sources):
+            yield following
+            if following.kind not in ("weight", "norm", "softmax") and not following.residual:
+                open_nodes.add(following.node)
+
+
+def _relative_gradient(weight: Tensor) -> float | None:
+    figures, gradient = weight.statistics, weight.gradient
+    if figures is None or figures.constant or gradient is None or gradient.scale is None:
+        return None
+    return gradient.scale.rms / figures.rms if figures.rms else None

@@ -1,0 +1,54 @@
+"""What was measured about a model: frozen records of floats, strings and shapes."""
+
+from initlint.evidence.build import (
+    LostWrite,
+    MemberTest,
+    ModuleRecord,
+    Provenance,
+    Rebuild,
+    Seeding,
+    Tie,
+    Unregistered,
+    Write,
+)
+from initlint.evidence.model import Evidence, Tensor
+from initlint.evidence.signals import (
+    Confirmation,
+    Coupling,
+    Gradient,
+    Logits,
+    Scale,
+    Shape,
+    Signal,
+    SignalKind,
+)
+from initlint.evidence.use import Step, Use, Wiring
+from initlint.evidence.values import Padding, Scheme, Statistics
+
+__all__ = [
+    "Confirmation",
+    "Coupling",
+    "Evidence",
+    "Gradient",
+    "Logits",
+    "LostWrite",
+    "MemberTest",
+    "ModuleRecord",
+    "Padding",
+    "Provenance",
+    "Rebuild",
+    "Scale",
+    "Scheme",
+    "Seeding",
+    "Shape",
+    "Signal",
+    "SignalKind",
+    "Statistics",
+    "Step",
+    "Tensor",
+    "Tie",
+    "Unregistered",
+    "Use",
+    "Wiring",
+    "Write",
+]

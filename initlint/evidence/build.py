@@ -1,0 +1,208 @@
+"""Who wrote the values: records of one build."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from initlint.finding import Site
+
+
+# ---------------------------------------------------------------- construct: who wrote the values
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One write to the values of a tensor, seen while the model was built."""
+
+    order: int  # position among all writes of the build
+    operation: str  # as a user spells it: "nn.init.zeros_", "Tensor.normal_", "load_state_dict"
+    kind: Literal["random", "constant", "copy", "transform", "unknown"]
+    site: Site  # the innermost line outside torch
+    callers: tuple[Site, ...] = ()  # from `site` outwards, lines outside torch only
+    arguments: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+    elements: int = 0  # how many elements it covered
+    default: bool = False  # made by the constructor of the torch.nn module that owns the tensor
+    pretrained: bool = False  # copied from loaded values (load_state_dict, torch.load, from_pretrained)
+    replaces: bool = True  # keeps nothing of what the elements held before
+    own: bool = False  # computed from what the tensor itself held before
+
+
+class Seeding(NamedTuple):
+    """One call of torch.manual_seed during the build."""
+
+    order: int  # of the last operation before it
+    site: Site
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """How a parameter or buffer got its values.
+
+    `unwritten` counts the elements that still hold memory nobody wrote. `allocation` is where the
+    memory came from, `construction` the line that constructed the module owning the tensor.
+    """
+
+    allocator: str = "unknown"  # "torch.empty", "torch.randn", "to_empty", "external", "unknown"
+    allocation: Site | None = None
+    construction: Site | None = None
+    writes: tuple[Write, ...] = ()
+    unwritten: int = 0
+    copied_from: str | None = None  # name of the tensor whose values these are (deepcopy, clone)
+    outdated: str | None = None  # name of the tensor whose values these were before it was written again
+    origins: tuple[Write, ...] = ()  # operations on temporaries that the last write took its values from
+    flush: Write | None = None  # the conversion that turned values into zeros: `arguments["flushed"]` of them
+    seeding: Seeding | None = None  # the last one before the values were drawn
+    frozen: Site | None = None  # the line that set requires_grad to False; None where it was born so
+
+    @property
+    def last_write(self) -> Write | None:
+        """The write that decided the values: the last one that covered any of them."""
+        return self.writes[-1] if self.writes else None
+
+    @property
+    def drawn(self) -> Site | None:
+        """The line of the temporary farthest back that the last write took its values from."""
+        return self.origins[-1].site if self.origins else None
+
+    @property
+    def explicit(self) -> tuple[Write, ...]:
+        """Writes that a line asked for: not those of constructors of torch.nn, allocations and moves."""
+        return tuple(
+            write
+            for write in self.writes
+            if not write.default
+            and not write.operation.startswith("torch.")
+            and not write.operation.endswith(".reset_parameters")
+            and write.operation not in ("copy.deepcopy", "Tensor.clone", "Tensor.to", "external")
+        )
+
+    @property
+    def site(self) -> Site | None:
+        """The user's line that caused the values: the init call, else the line that made the layer."""
+        last = self.last_write
+        if last is not None and not last.default:
+            return last.site
+        return self.construction or (last.site if last else self.allocation)
+
+
+@dataclass(frozen=True, slots=True)
+class LostWrite:
+    """An explicit initialisation that changed nothing in the final model."""
+
+    write: Write
+    reason: Literal["temporary", "parametrized", "replaced", "detached", "unused", "entry"]
+    subject: str  # the parameter or module it was meant for, as far as known; else ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberTest:
+    """A test of names, classes or attributes in an initialiser, and which members it was asked of."""
+
+    site: Site
+    text: str  # the test as written: name == "c_proj.weight"
+    kind: Literal["name", "class", "attribute", "object"]
+    passed: int  # how often it was true
+    near: tuple[str, ...]  # parameters or modules that did not pass though it was meant for them
+    detail: str = ""  # what those are: "ConvTranspose1d, not Conv1d"
+    matched: tuple[str, ...] = ()  # kind "name": members whose names passed
+    plain: bool = True  # the near ones were plainly meant; else they only come nearest
+    caller: Site | None = None  # the line that handed in a parameter (kind "object") or what is looked for
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleRecord:
+    """One module object of the model; `paths` are all positions at which it is registered."""
+
+    paths: tuple[str, ...]
+    class_name: str  # "Linear"
+    qualified_class: str  # "torch.nn.modules.linear.Linear"
+    package: str | None  # installed package that defines the class, None for the user's own
+    construction: Site | None = None  # the line that constructed it
+    registration: Site | None = None  # the line that put it in its (first) place
+    children: tuple[str, ...] = ()  # local names
+    settings: Mapping[str, float | int | str | bool] = field(default_factory=dict)  # scalar attributes
+    has_reset: bool = False  # its class (outside torch) defines reset_parameters or init_weights
+    reset_called: bool = False
+    reset_site: Site | None = None  # where that method is defined
+    default_of: Site | None = None  # it is the default of an argument of the function defined there
+    calls: int | None = None  # times its forward ran in one probe
+
+    @property
+    def path(self) -> str:
+        """The first position; "" for the root."""
+        return self.paths[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Unregistered:
+    """A module, parameter or tensor that takes part in the model but is not registered."""
+
+    kind: Literal["module", "parameter", "buffer"]
+    path: str  # attribute path: "mlps.0", "waggrs.rel.w"
+    owner: str  # path of the module that holds it
+    container: str  # "list", "dict", "tuple", "attribute", "object", "class", "closure", "global", "forward"
+    parameters: tuple[str, ...] = ()  # tensors hidden with it
+    elements: int = 0
+    trainable: bool = False  # some of its tensors require a gradient
+    random: bool = False  # some of its values were drawn
+    scalar: bool = False  # a tensor without axes
+    moved: bool = False  # its owner's code brings it to the device of the inputs
+    site: Site | None = None  # where its container is made, else where it was put there, else made
+    assigned: Site | None = None  # where its owner puts it in its place, or where forward leads to its making
+    made: Site | None = None  # where it, or the first of its tensors, was made
+    reached: bool | None = None  # took part in the probe
+    persistent_state: bool = False  # the model moves or saves it itself
+
+    @property
+    def held(self) -> str:
+        """What holds it, in words."""
+        return {
+            "list": "a plain list",
+            "dict": "a plain dict",
+            "tuple": "a tuple",
+            "attribute": "a plain attribute",
+            "object": "an object that is no module",
+            "class": "the class, not the instance,",
+            "closure": "a closure",
+            "global": "a global variable",
+        }.get(self.container, self.container)
+
+    @property
+    def remedy(self) -> str:
+        """What registers it, for a module or parameter."""
+        kind = {"module": "Module", "parameter": "Parameter"}.get(self.kind, "Buffer")
+        if self.container in ("list", "tuple"):
+            return f"nn.{kind}List in place of the {self.container}"
+        if self.container == "dict":
+            return f"nn.{kind}Dict in place of the dict"
+        if self.kind == "parameter" and self.container == "attribute":
+            return "assign an nn.Parameter that already has its final values, dtype and device"
+        return f"assign the {self.kind} to an attribute of the module"
+
+    @property
+    def places(self) -> tuple[tuple[Site, str], ...]:
+        """Further lines of its story, with what happened there."""
+        told = ((self.assigned, "assigned here"), (self.made, "made here"))
+        return tuple((site, what) for site, what in told if site is not None and site != self.site)
+
+
+@dataclass(frozen=True, slots=True)
+class Tie:
+    """Parameters that are, or were meant to be, one object."""
+
+    names: tuple[str, ...]
+    broken: bool
+    declared_by: str  # "constructor", "_tied_weights_keys", "tie_weights", "memory", "values"
+    site: Site | None = None  # the line that tied, or the line that broke the tie
+    tied: Site | None = None  # where a broken tie once was made
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """Second builds with the same seeds: which parameters differ, and whose generator explains it."""
+
+    differing: tuple[str, ...]
+    generator: Literal["python", "numpy", "unseeded", "none"]
+    reseeded: Site | None = None  # the line that gave torch's own generator another seed at each build

@@ -1,0 +1,336 @@
+"""One forward and one backward of the model itself: what the signal and the gradients do.
+
+Everything is measured while it flows: an output right after the operator that made it, its gradient by
+a hook set before the next operator runs, so that in-place operators and freed activations do no harm.
+
+Without a loss the backward starts from random directions on the outputs that no other output is made
+from (logits, but neither caches nor the hidden states behind them). Each row, that is each position of
+each input, gets a direction of norm 1/rows: the size that cross-entropy averaged over rows gives.
+A single number is taken for a loss.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from initlint.errors import TargetError
+from initlint.evidence import Coupling, Gradient, Logits, Scale, Signal, Unregistered
+from initlint.graph import Leaf, Made, Recorder, Trace, ancestors, aten
+from initlint.probe.buffers import Running
+from initlint.probe.meter import Meter, Reading
+from initlint.probe.outputs import logits
+from initlint.probe.reductions import duplicates, readable, scale
+from initlint.probe.roots import Loss, directions, objective
+from initlint.runtime import ATOMS, CopyOnWrite, Inputs, Snapshot, drained, snapshot, tensors
+from initlint.source import blame
+
+UNDERFLOW_SCALE = 2.0**12  # gradients that are zero in float16 but not with a loss scaled by this underflow
+
+
+@dataclass(slots=True)
+class Probe:
+    """What one run showed. Depth, residual branches and use are joined from the graph by `annotate`."""
+
+    trace: Trace
+    signals: tuple[Signal, ...] = ()  # in order of execution
+    operands: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # rms of what an addition adds
+    gradients: Mapping[str, Gradient] = field(default_factory=dict)  # by first name; empty: no backward
+    no_backward: str = ""  # why there are no gradients
+    logits: tuple[Logits, ...] = ()
+    calls: Mapping[str, int] = field(default_factory=dict)  # forward calls by first module path
+    leaves: tuple[Leaf, ...] = ()  # tensors read that are neither registered nor given
+    created: tuple[Unregistered, ...] = ()  # parameters that appeared during forward
+    updated: frozenset[str] = frozenset()  # buffers that the forward changed
+    couplings: tuple[Coupling, ...] = ()
+    error: TargetError | None = None  # what the model raised; figures up to there are kept
+
+
+def probe(
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype | None = None,
+    loss: Loss | None = None,
+    seed: int = 0,
+) -> Probe:
+    """Run `model` once forward and backward in its own mode; afterwards it is exactly as before.
+
+    `dtype` converts parameters, buffers and floating inputs for the run, None keeps the model's own.
+    `loss` is called with the output, and with the inputs if it takes two arguments. What the model
+    raises is in `Probe.error`.
+    """
+    kind = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    if torch.device(device).type == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # before the generators are saved
+    with _uncollected(), snapshot(model, inputs.args, inputs.kwargs) as kept, torch.enable_grad():
+        _seed(seed)
+        run = _Run(model, kept)
+        with suppress(_StoppedError):  # `run.error` says what the model raised; what came before it counts
+            run.forward(inputs, torch.device(device), kind)
+            run.backward(loss, inputs, seed)
+        return run.result()
+
+
+class _StoppedError(Exception):
+    """The model raised; `_Run.error` has it."""
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage collection: with large libraries imported it takes longer than a small model's run."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _seed(seed: int) -> None:
+    torch.manual_seed(seed)
+    random.seed(seed)
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed(seed % 2**32)
+
+
+@dataclass(slots=True)
+class _Run:
+    """The state of one probe."""
+
+    model: nn.Module
+    kept: Snapshot
+    parameters: dict[str, nn.Parameter] = field(default_factory=dict)
+    recorder: Recorder = field(init=False)
+    meter: Meter = field(init=False)
+    output: Any = None
+    results: list[tuple[fx.Node, torch.Tensor]] = field(default_factory=list)
+    logits: tuple[Logits, ...] = ()
+    gradients: dict[str, Gradient] = field(default_factory=dict)
+    no_backward: str = "the forward raised"
+    error: TargetError | None = None
+    updated: frozenset[str] = frozenset()
+    couplings: tuple[Coupling, ...] = ()
+
+    def forward(self, inputs: Inputs, device: torch.device, dtype: torch.dtype | None) -> None:
+        """The recorded run."""
+        with self._blaming():
+            _convert(self.model, device, dtype)
+            args, kwargs = _moved((inputs.args, dict(inputs.kwargs)), device, dtype)
+        self.parameters = dict(nn.Module.named_parameters(self.model))
+        for parameter in self.parameters.values():
+            parameter.grad = None
+        self.meter = Meter(_batch(args, kwargs))
+        self.recorder = Recorder(self.model, self.meter, self.kept.copy)
+        running = Running(self.model)
+        with self.recorder:
+            self.meter.inputs(self.recorder.begin(args, kwargs))
+            with self._blaming():
+                self.output = drained(self.model(*args, **kwargs))
+            self.results = self.recorder.finish(self.output)
+        self.updated, self.couplings = running.updated(), running.couplings()
+        self.meter.outputs(self.results)
+        self.logits = tuple(logits(self.results))
+
+    def backward(self, loss: Loss | None, inputs: Inputs, seed: int) -> None:
+        """Gradients of the loss, or of random directions on the outputs."""
+        self.no_backward = "the backward raised"
+        with self._blaming():
+            if loss is None:
+                roots, towards = directions([t for _, t in self.results], seed)
+            else:
+                roots, towards = [objective(loss, self.output, inputs)], [None]
+            self.output = None
+            self.results = []
+            if not roots:
+                self.no_backward = "no output depends on a parameter"
+                return
+            half = any(p.dtype is torch.float16 for p in self.parameters.values())
+            with CopyOnWrite(self.kept):
+                torch.autograd.backward(roots, towards, retain_graph=half)
+        self.no_backward = ""
+        for name, parameter in self.parameters.items():
+            if parameter.requires_grad:
+                self.gradients[name] = _gradient(parameter.grad)
+        if half:
+            self._underflow(roots, towards)
+
+    def _underflow(self, roots: list[torch.Tensor], directions: Sequence[torch.Tensor | None]) -> None:
+        """Count what is zero only because float16 has nothing smaller: it appears under a scaled loss."""
+        self.meter.deaf = True
+        first = {name: p.grad for name, p in self.parameters.items()}
+        for parameter in self.parameters.values():
+            parameter.grad = None
+        scaled = [
+            (torch.ones_like(r) if d is None else d) * UNDERFLOW_SCALE
+            for r, d in zip(roots, directions, strict=True)
+        ]
+        with self._blaming(), CopyOnWrite(self.kept):
+            torch.autograd.backward(roots, scaled)
+        for name, parameter in self.parameters.items():
+            before, after = first.get(name), parameter.grad
+            if before is not None and after is not None and before.layout is torch.strided:
+                lost = float(((before == 0) & (after != 0)).float().mean())
+                self.gradients[name] = replace(self.gradients[name], underflow=lost)
+
+    def result(self) -> Probe:
+        """All that was gathered."""
+        if not hasattr(self, "recorder"):
+            return Probe(Trace(None, "none", str(self.error)), error=self.error, no_backward=self.no_backward)
+        self.meter.close()
+        recorder = self.recorder
+        reason = str(self.error) if self.error else ""
+        return Probe(
+            trace=Trace(recorder.graph, "recorded", reason),
+            signals=tuple(_signal(r, self.parameters) for r in self.meter.readings.values()),
+            operands={r.node.name: r.operands for r in self.meter.readings.values() if r.operands},
+            gradients=self.gradients,
+            no_backward=self.no_backward,
+            logits=self.logits,
+            calls=recorder.calls,
+            leaves=tuple(recorder.leaves),
+            created=tuple(_created(recorder)),
+            updated=self.updated,
+            couplings=self.couplings,
+            error=self.error,
+        )
+
+    @contextmanager
+    def _blaming(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.error = blame("probe", error)
+            raise _StoppedError from error
+
+
+# ---------------------------------------------------------------- before the run
+def _convert(model: nn.Module, device: torch.device, dtype: torch.dtype | None) -> None:
+    """Bring the model to the device and dtype of the run, if it is not there."""
+    foreign = False
+    for name, tensor in (*nn.Module.named_parameters(model), *nn.Module.named_buffers(model)):
+        if tensor.is_meta:
+            message = f"{name} is on the meta device and has no values to run with"
+            raise TargetError("probe", "RuntimeError", message)
+        foreign |= tensor.device.type != device.type
+        foreign |= dtype is not None and tensor.is_floating_point() and tensor.dtype is not dtype
+    if foreign:
+        nn.Module.to(model, device=device, dtype=dtype)
+
+
+def _moved(value: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
+    """The same nest with its tensors on the device, and floating ones in the dtype of the run."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device, dtype if dtype is not None and value.is_floating_point() else None)
+    if value is None or isinstance(value, ATOMS):
+        return value
+    if isinstance(value, tuple):
+        items = [_moved(item, device, dtype) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    if type(value) in (list, set):
+        return type(value)(_moved(item, device, dtype) for item in value)
+    if type(value) is dict:
+        return {key: _moved(item, device, dtype) for key, item in value.items()}
+    move = getattr(value, "to", None)
+    return move(device) if callable(move) and not isinstance(value, nn.Module) else value
+
+
+def _batch(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
+    """Number of inputs: the length of a list of tensors, or of the first tensor with a batch axis."""
+    first = next(iter((*args, *kwargs.values())), None)
+    if isinstance(first, list) and first and all(isinstance(item, torch.Tensor) for item in first):
+        return len(first)
+    given = list(tensors((args, kwargs)))
+    batched = [t for t in given if t.dim() > 1] or [t for t in given if t.dim() == 1]
+    return int(batched[0].shape[0]) if batched and batched[0].shape[0] else None
+
+
+# ---------------------------------------------------------------- after the run
+def _gradient(gradient: torch.Tensor | None) -> Gradient:
+    if gradient is None:
+        return Gradient(None)
+    if gradient.layout is not torch.strided:
+        gradient = (
+            gradient.coalesce().values() if gradient.layout is torch.sparse_coo else gradient.to_dense()
+        )
+    if not readable(gradient):
+        return Gradient(Scale(0.0, 0.0, 0.0, 0.0, 1.0))
+    found = scale(gradient)
+    return Gradient(found, duplicates(gradient, found.absmax))
+
+
+def _signal(reading: Reading, parameters: Mapping[str, nn.Parameter]) -> Signal:
+    figures = reading.figures
+    return Signal(
+        node=reading.node.name,
+        module=reading.node.meta["module"],
+        operation=reading.operation,
+        function=aten.function(reading.operation),
+        kind=reading.kind,
+        shape=reading.shape,
+        depth=0,
+        site=reading.node.meta["site"],
+        forward=figures.scale,
+        backward=reading.backward,
+        weights=tuple(name for name in reading.weights if name in parameters),
+        input_rms=reading.input_rms,
+        units=figures.units,
+        dead_units=figures.dead_units,
+        observations=figures.observations,
+        saturated=reading.saturated,
+        across_inputs=figures.across_inputs,
+        independence=figures.independence,
+    )
+
+
+def _created(recorder: Recorder) -> Iterator[Unregistered]:
+    """Parameters made during the run, those of one module together."""
+    late = [leaf for leaf in recorder.leaves if leaf.created]
+    if not late and not recorder.made:
+        return
+    flowing = ancestors(recorder.graph.output_node())
+    reached = {id(leaf.tensor) for leaf in late if leaf.node in flowing}
+    modules: dict[int, list[Made]] = {}
+    for made in recorder.made.values():
+        modules.setdefault(id(made.module), []).append(made)
+    for parts in modules.values():
+        first = parts[0]
+        registered = first.module_path is not None
+        yield Unregistered(
+            kind="parameter" if registered else "module",
+            path=f"{first.module_path}.{first.name}".lstrip(".")
+            if registered
+            else type(first.module).__name__,
+            owner=first.owner,
+            container="forward",
+            parameters=tuple(made.name for made in parts),
+            elements=sum(made.tensor.numel() for made in parts),
+            trainable=any(made.tensor.requires_grad for made in parts),
+            site=first.site,
+            assigned=first.caller,
+            reached=any(id(made.tensor) in reached for made in parts),
+        )
+    for leaf in late:
+        if id(leaf.tensor) not in recorder.made:
+            owner, count = leaf.node.meta["module"], leaf.tensor.numel()
+            flows = id(leaf.tensor) in reached
+            yield Unregistered(
+                kind="parameter",
+                path=leaf.node.name,
+                owner=owner,
+                container="forward",
+                elements=count,
+                trainable=True,
+                site=leaf.site,
+                reached=flows,
+            )

@@ -1,0 +1,36 @@
+"""Output formats: each module renders a report as text and does nothing else."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from initlint.report.records import Report
+
+
+class Render(Protocol):
+    """A report as text. `width` None: lines are not wrapped; `color`: ANSI colours are wanted."""
+
+    def __call__(
+        self, report: Report, *, width: int | None, color: bool, verbose: bool = False, quiet: bool = False
+    ) -> str:
+        """Text that ends with a newline unless it is empty."""
+        ...
+
+
+def _lazily(name: str) -> Render:
+    """The module's render function; the module is imported when it is called."""
+
+    def render(
+        report: Report, *, width: int | None, color: bool, verbose: bool = False, quiet: bool = False
+    ) -> str:
+        module = import_module(f"initlint.report.{name}")
+        text: str = module.render(report, width=width, color=color, verbose=verbose, quiet=quiet)
+        return text
+
+    return render
+
+
+FORMATS: dict[str, Render] = {name: _lazily(name) for name in ("table", "full", "concise", "json")}
+NOTEBOOK = _lazily("notebook")

@@ -1,0 +1,26 @@
+"""The report as a small table for notebooks."""
+
+from __future__ import annotations
+
+from jinja2 import Environment, PackageLoader
+
+from initlint.report.records import Report
+from initlint.report.summary import closing, failure, folded_names, heading, not_run, visible
+from initlint.report.table import figures
+from initlint.report.text import View, place
+
+
+def render(
+    report: Report, *, width: int | None, color: bool, verbose: bool = False, quiet: bool = False
+) -> str:
+    """The report as HTML."""
+    view = View(width=None)
+    environment = Environment(loader=PackageLoader("initlint", "report"), autoescape=True)
+    parts = (heading, failure, visible, not_run)
+    return environment.get_template("notebook.html.jinja").render(
+        targets=[tuple(part(target, view) for part in parts) for target in report.targets],
+        names=lambda finding: folded_names(finding, view),
+        figures=figures,
+        place=place,
+        closing="".join(closing(report, view)),
+    )

@@ -1,0 +1,202 @@
+"""What the source of a class says: assignments, containers, initialising methods."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterator, Set
+from types import CodeType, FunctionType
+from typing import Any, TypeGuard
+
+from initlint.finding import Site
+from initlint.source.frames import outside, package
+from initlint.source.syntax import body, bound, syntax
+
+RESET_METHODS = (
+    "reset_parameters",
+    "init_weights",
+    "_init_weights",
+    "_reset_parameters",
+    "initialize_weights",
+)
+
+
+@functools.lru_cache(maxsize=4096)
+def reset_method(cls: type) -> CodeType | None:
+    """The code of the class's own initialising method, if one is defined outside torch."""
+    for base in cls.__mro__:
+        for name in RESET_METHODS:
+            found = inspect.unwrap(base.__dict__[name]) if callable(base.__dict__.get(name)) else None
+            if isinstance(found, FunctionType) and outside(found.__code__.co_filename):
+                return found.__code__
+    return None
+
+
+def definition(code: CodeType) -> Site:
+    """The line at which a function is defined."""
+    return Site(code.co_filename, code.co_firstlineno, code.co_name, package(code.co_filename))
+
+
+_CONTAINERS = (
+    ast.List,
+    ast.Dict,
+    ast.Tuple,
+    ast.Set,
+    ast.ListComp,
+    ast.DictComp,
+    ast.SetComp,
+    ast.GeneratorExp,
+)
+
+_MAKERS = frozenset({"list", "dict", "tuple", "set", "OrderedDict", "defaultdict", "deque"})
+
+
+@functools.lru_cache(maxsize=4096)
+def container(cls: type, attribute: str) -> Site | None:
+    """The line at which a class makes the list, tuple or dict that it keeps as `self.attribute`."""
+    for code in methods(cls):
+        if attribute not in code.co_names:
+            continue
+        tree = syntax(code)
+        for node in ast.walk(tree) if tree is not None else ():
+            if isinstance(node, ast.Assign) and any(_is_own(target, attribute) for target in node.targets):
+                made = _made(cls, code, node.value)
+                if made is not None:
+                    return made
+    return None
+
+
+@functools.lru_cache(maxsize=4096)
+def assignment(cls: type, attribute: str) -> Site | None:
+    """The line at which a class puts something into `self.attribute`, also by setattr or in its own body."""
+    for code in methods(cls):
+        tree = syntax(code) if attribute in (*code.co_names, *code.co_consts) else None
+        for node in ast.walk(tree) if tree is not None else ():
+            if _assigns(node, attribute):
+                return Site(code.co_filename, node.lineno, code.co_name, package(code.co_filename))
+    computed = [
+        Site(code.co_filename, node.lineno, code.co_name, package(code.co_filename))
+        for code in methods(cls)
+        if "setattr" in code.co_names and (tree := syntax(code)) is not None
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and re.fullmatch(_computed(node) or "(?!)", attribute)
+    ]
+    return computed[0] if len(computed) == 1 else None
+
+
+def _computed(node: ast.AST) -> str | None:
+    """The names that a setattr with a computed name may give: setattr(self, f"table{i}", table)."""
+    match node:
+        case ast.Call(func=ast.Name(id="setattr"), args=[ast.Name(id="self"), name, _]):
+            parts = name.values if isinstance(name, ast.JoinedStr) else [name]
+            return "".join(re.escape(str(p.value)) if isinstance(p, ast.Constant) else ".+" for p in parts)
+    return None
+
+
+def _assigns(node: ast.AST, attribute: str) -> TypeGuard[ast.stmt | ast.expr]:
+    match node:
+        case ast.Assign():
+            return any(_is_own(part, attribute) for target in node.targets for part in ast.walk(target))
+        case ast.AnnAssign(value=ast.expr()):
+            return _is_own(node.target, attribute)
+        case ast.Call(func=ast.Name(id="setattr") | ast.Attribute(attr="__setattr__")):
+            return any(isinstance(a, ast.Constant) and a.value == attribute for a in node.args)
+    return False
+
+
+_MOVING = frozenset({"to", "cuda", "type_as", "new_tensor", "as_tensor", "to_device"})
+
+
+@functools.lru_cache(maxsize=4096)
+def moves(cls: type, attribute: str) -> bool:
+    """A class brings `self.attribute`, or what a method makes of it, to some device: `.to(x.device)`."""
+    makers = {name for name, tree in _speaking_of(cls, {attribute}) if _gives(tree, {attribute})}
+    attributes = {attribute, *makers}
+    return any(_moves(tree, attributes) for _, tree in _speaking_of(cls, attributes))
+
+
+def _speaking_of(cls: type, attributes: Set[str]) -> list[tuple[str, ast.AST]]:
+    """Names and syntax of the methods that name one of the attributes."""
+    codes = (code for code in methods(cls) if attributes & set(code.co_names))
+    return [(code.co_name, tree) for code in codes if (tree := syntax(code)) is not None]
+
+
+def _gives(tree: ast.AST, attributes: Set[str]) -> bool:
+    """A function returns something made from one of the attributes."""
+    speaks = _speaking(tree, attributes)
+    return any(
+        isinstance(node, ast.Return) and node.value is not None and speaks(node.value)
+        for node in ast.walk(tree)
+    )
+
+
+def _moves(tree: ast.AST, attributes: Set[str]) -> bool:
+    speaks = _speaking(tree, attributes)
+    return any(
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in _MOVING
+        and any(speaks(part) for part in (node.func.value, *node.args))
+        for node in ast.walk(tree)
+    )
+
+
+def _speaking(tree: ast.AST, attributes: Set[str]) -> Callable[[ast.AST], bool]:
+    """Tells what speaks of the attributes, or of local variables made from them."""
+    names: set[str] = set()
+
+    def speaks(node: ast.AST) -> bool:
+        return any(
+            any(_is_own(part, attribute) for attribute in attributes)
+            or (isinstance(part, ast.Name) and part.id in names)
+            for part in ast.walk(node)
+        )
+
+    known = -1
+    while len(names) > known:
+        known = len(names)
+        for node in ast.walk(tree):
+            match node:
+                case ast.Assign(targets=targets, value=value) if speaks(value):
+                    names.update(bound(*targets))
+                case ast.For(target=target, iter=value) | ast.comprehension(target=target, iter=value):
+                    names.update(bound(target) if speaks(value) else ())
+                case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="append"), args=[value]):
+                    names.update([name] if speaks(value) else ())
+    return speaks
+
+
+def methods(cls: type) -> Iterator[CodeType]:
+    """Code of all methods and properties that a class has from outside torch, its own first."""
+    for base in cls.__mro__:
+        for member in vars(base).values():
+            value = member.fget if isinstance(member, property) else member
+            if isinstance(value, FunctionType) and outside(value.__code__.co_filename):
+                yield value.__code__
+
+
+def _is_own(node: ast.AST, attribute: str) -> bool:
+    return (
+        isinstance(node, ast.Attribute)
+        and node.attr == attribute
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "self"
+    )
+
+
+def _made(cls: type, code: CodeType, value: ast.expr) -> Site | None:
+    """The line of a container's making, also when a method of the class returns it."""
+    if isinstance(value, _CONTAINERS) or (
+        isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id in _MAKERS
+    ):
+        return Site(code.co_filename, value.lineno, code.co_name, package(code.co_filename))
+    match value:
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="self"), attr=method)):
+            function: Any = getattr(cls, method, None)
+            inner = getattr(inspect.unwrap(function), "__code__", code)
+            for statement in body(inner) if inner is not code else ():
+                if isinstance(statement, ast.Return) and isinstance(statement.value, _CONTAINERS):
+                    return _made(cls, inner, statement.value)
+    return None
