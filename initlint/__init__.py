@@ -98,9 +98,9 @@ def __getattr__(name: str) -> object:
     """Import an exported name when it is first used: the command line starts without most of them."""
     if name in __all__:
         for module in _MODULES:
-            exported = vars(import_module(f"initlint.{module}"))
-            if name in exported:
-                globals()[name] = exported[name]
+            room = import_module(f"initlint.{module}")
+            if hasattr(room, name):
+                globals()[name] = getattr(room, name)
                 return globals()[name]
     raise AttributeError(f"module 'initlint' has no attribute {name!r}", name=name)
 

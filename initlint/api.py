@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
-from initlint import engine, registry
-from initlint.report import Report, Tool
+    from initlint.report import Report
 
 
 def check(
@@ -26,6 +27,11 @@ def check(
     dict) or a callable that returns one of them. Raises ConfigError for unknown rules; whatever is
     wrong with the model is part of the report.
     """
+    from torch import nn
+
+    from initlint import engine, registry
+    from initlint.report import Report, Tool
+
     selection = registry.Selection("", None if select is None else tuple(select), (), tuple(ignore))
     rules = [rule() for rule in registry.load().select([selection])]
     if isinstance(model, nn.Module):

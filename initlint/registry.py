@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from initlint.rule import Rule
 
 GROUP = "initlint.rules"
+EXAMPLES = "examples"  # the package beside a pack's rules that holds their models
 ALL = "ALL"
 
 
@@ -145,9 +146,10 @@ def load(group: str = GROUP) -> Catalogue:
     origins: dict[type[Rule], str] = {}
     removed: dict[str, str] = {}
     for point in entry_points(group=group):
-        package = _package(point)
+        pack = f"rule pack {point.name!r} of {_distribution(point)}"
+        package = _package(point, pack)
         removed |= getattr(package, "removed", {})
-        for rule in _rules(package, point):
+        for rule in rules_of(package, pack):
             origins.setdefault(rule, _distribution(point))
     if not origins:
         raise PackError(
@@ -158,21 +160,25 @@ def load(group: str = GROUP) -> Catalogue:
     return Catalogue(tuple(sorted(origins, key=lambda rule: rule.code)), removed)
 
 
-def _package(point: EntryPoint) -> ModuleType:
+def _package(point: EntryPoint, pack: str) -> ModuleType:
     try:
         package = point.load()
     except Exception as error:
-        raise _broken(point, f"cannot be imported: {type(error).__name__}: {error}") from error
+        raise PackError(f"{pack} cannot be imported: {type(error).__name__}: {error}") from error
     if not inspect.ismodule(package):
-        raise _broken(point, f"names {point.value}, which is not a module")
+        raise PackError(f"{pack} names {point.value}, which is not a module")
     return package
 
 
-def _rules(package: ModuleType, point: EntryPoint) -> Iterator[type[Rule]]:
-    """Rules defined in a module, or in the modules of a package; names with an underscore are bases."""
+def rules_of(package: ModuleType, pack: str = "") -> Iterator[type[Rule]]:
+    """Rules defined in a module, or in the modules of a package; names with an underscore are bases.
+
+    Raises PackError, in which `pack` is how the pack is called.
+    """
     from initlint.rule import Rule
 
-    for module in _modules(package, point):
+    pack = pack or f"rule pack {package.__name__}"
+    for module in _modules(package, pack):
         for found in vars(module).values():
             if (
                 inspect.isclass(found)
@@ -180,31 +186,35 @@ def _rules(package: ModuleType, point: EntryPoint) -> Iterator[type[Rule]]:
                 and found.__module__ == module.__name__
                 and not found.__name__.startswith("_")
             ):
-                _check_complete(found, point)
+                _check_complete(found, pack)
                 yield found
 
 
-def _modules(package: ModuleType, point: EntryPoint) -> Iterator[ModuleType]:
+def _modules(package: ModuleType, pack: str) -> Iterator[ModuleType]:
+    """A package and all modules below it but those of examples, which import torch."""
     yield package
-    for module in pkgutil.walk_packages(getattr(package, "__path__", []), package.__name__ + "."):
+    for found in pkgutil.iter_modules(getattr(package, "__path__", []), package.__name__ + "."):
+        if found.name.endswith(f".{EXAMPLES}"):
+            continue
         try:
-            yield importlib.import_module(module.name)
+            module = importlib.import_module(found.name)
         except Exception as error:
-            raise _broken(
-                point, f"cannot be imported: {module.name}: {type(error).__name__}: {error}"
+            raise PackError(
+                f"{pack} cannot be imported: {found.name}: {type(error).__name__}: {error}"
             ) from error
+        yield from _modules(module, pack)
 
 
-def _check_complete(rule: type[Rule], point: EntryPoint) -> None:
+def _check_complete(rule: type[Rule], pack: str) -> None:
     where = f"{rule.__module__}.{rule.__name__}"
     if not re.fullmatch(r"[A-Z]{1,5}[0-9]{1,4}", getattr(rule, "code", "")):
-        raise _broken(point, f"{where} has no code of the form IL101")
+        raise PackError(f"{pack} {where} has no code of the form IL101")
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", getattr(rule, "name", "")):
-        raise _broken(point, f"{where} has no name of the form constant-weight")
+        raise PackError(f"{pack} {where} has no name of the form constant-weight")
     if getattr(rule, "severity", None) not in SEVERITIES:
-        raise _broken(point, f"{where} has no severity out of {', '.join(SEVERITIES)}")
+        raise PackError(f"{pack} {where} has no severity out of {', '.join(SEVERITIES)}")
     if not (rule.__doc__ or "").strip():  # not the base class's, which getdoc would find
-        raise _broken(point, f"{where} has no docstring")
+        raise PackError(f"{pack} {where} has no docstring")
 
 
 def _check_distinct(origins: Mapping[type[Rule], str]) -> None:
@@ -222,7 +232,3 @@ def _check_distinct(origins: Mapping[type[Rule], str]) -> None:
 
 def _distribution(point: EntryPoint) -> str:
     return point.dist.name if point.dist is not None else point.value
-
-
-def _broken(point: EntryPoint, why: str) -> PackError:
-    return PackError(f"rule pack {point.name!r} of {_distribution(point)} {why}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from initlint.finding import Finding
 
@@ -22,20 +23,38 @@ NEEDS: tuple[Need, ...] = ("provenance", "statistics", "graph", "probe", "confir
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A small model and the subjects in which the rule finds something; a near miss finds nothing.
+    """A small model and all subjects in which the rule finds something; a near miss finds nothing.
 
-    `inputs` returns what the probe feeds the model, in any form of the --inputs option.
+    `finds` names the subjects as reports fold them, "blocks.{0..3}.fc.weight"; `severity` is that of the
+    worst finding, None the rule's own. `inputs` returns what the probe feeds the model, in any form of the
+    --inputs option.
     """
 
     build: Callable[[], nn.Module]
     finds: tuple[str, ...] = ()
     inputs: Callable[[], object] | None = None
     options: Mapping[str, Figure] = field(default_factory=dict)
+    severity: Severity | None = None
 
     @property
     def name(self) -> str:
         """The build function's name: test id and caption."""
         return self.build.__name__
+
+
+class _ExamplesBeside:
+    """`examples` of package.examples.module, for a rule of package.module; imported when it is asked for."""
+
+    def __get__(self, rule: Rule | None, owner: type[Rule]) -> tuple[Example, ...]:
+        package, _, module = owner.__module__.rpartition(".")
+        beside = f"{package}.examples"
+        try:
+            found: tuple[Example, ...] = import_module(f"{beside}.{module}").examples
+        except ModuleNotFoundError as error:
+            if error.name not in (beside, f"{beside}.{module}"):
+                raise
+            return ()
+        return found
 
 
 class Rule:
@@ -52,7 +71,8 @@ class Rule:
     needs: ClassVar[frozenset[Need]] = frozenset()
     #: Rules whose findings explain this rule's, on the same tensor or module, upstream of it, or anywhere.
     explained_by: ClassVar[Mapping[str, Relation]] = {}
-    examples: ClassVar[tuple[Example, ...]]
+    #: Read from the module of the rule's own name in the package `examples` beside it, unless given here.
+    examples: ClassVar[tuple[Example, ...]] = cast(tuple[Example, ...], _ExamplesBeside())
     #: Severity of every finding where the configuration sets one.
     overridden: Severity | None = None
 

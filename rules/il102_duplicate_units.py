@@ -5,43 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Example, Location, Rule
+from initlint import Location, Rule
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
     from initlint import Evidence, Finding, Site, Tensor
 
 _LINES = 3  # told of one computation
-
-
-def widened_by_copying() -> nn.Module:
-    import torch
-    from torch import nn
-
-    hidden, readout = nn.Linear(8, 16), nn.Linear(16, 4)
-    with torch.no_grad():
-        hidden.weight[8:] = hidden.weight[:8]
-        hidden.bias[8:] = hidden.bias[:8]
-        readout.weight[:, 8:] = readout.weight[:, :8]
-    return nn.Sequential(hidden, nn.Tanh(), readout)
-
-
-def copied_with_random_readout() -> nn.Module:
-    import torch
-    from torch import nn
-
-    hidden = nn.Linear(8, 16)
-    with torch.no_grad():
-        hidden.weight[8:] = hidden.weight[:8]
-    return nn.Sequential(hidden, nn.Tanh(), nn.Linear(16, 4))
-
-
-def batch() -> torch.Tensor:
-    import torch
-
-    return torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
 
 
 class DuplicateUnits(Rule):
@@ -61,10 +30,6 @@ class DuplicateUnits(Rule):
     severity = "error"
     needs = frozenset({"statistics", "graph", "probe", "confirmation"})
     explained_by = {"identical-siblings": "same"}
-    examples = (
-        Example(widened_by_copying, finds=("0.weight",), inputs=batch),
-        Example(copied_with_random_readout, inputs=batch),
-    )
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         for weight in model.weights:

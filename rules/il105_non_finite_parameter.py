@@ -5,29 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule
+from initlint import Rule
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from initlint import Evidence, Finding
-
-
-def logarithm_of_negative_values() -> nn.Module:
-    from torch import nn
-
-    model = nn.Linear(8, 8)
-    model.weight.data.log_()
-    return model
-
-
-def causal_mask() -> nn.Module:
-    import torch
-    from torch import nn
-
-    model = nn.Linear(8, 8)
-    model.register_buffer("mask", torch.full((8, 8), float("-inf")).triu(1))
-    return model
 
 
 class NonFiniteParameter(Rule):
@@ -44,10 +25,6 @@ class NonFiniteParameter(Rule):
     severity = "error"
     needs = frozenset({"statistics"})
     explained_by = {"uninitialized-memory": "same", "repeated-init": "same"}
-    examples = (
-        Example(logarithm_of_negative_values, finds=("weight",)),
-        Example(causal_mask),
-    )
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         for tensor in model.tensors:

@@ -6,75 +6,11 @@ from collections.abc import Iterator
 from math import hypot, isclose, sqrt
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule
+from initlint import Rule
 from initlint.analysis.remedies import fill
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
     from initlint import Evidence, Finding, Tensor, Use, Write
-
-
-def drawn_around_zero() -> nn.Module:
-    from torch import nn
-
-    norm = nn.LayerNorm(16)
-    nn.init.normal_(norm.weight, std=0.02)
-    return nn.Sequential(nn.Linear(8, 16), norm, nn.Linear(16, 4))
-
-
-def ones_added_to_one() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class RMSNorm(nn.Module):
-        def __init__(self, initial: float) -> None:
-            super().__init__()
-            self.gain = nn.Parameter(torch.full((16,), initial))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * (1 + self.gain)
-
-    return nn.Sequential(nn.Linear(8, 16), RMSNorm(1.0), nn.Linear(16, 4))
-
-
-def zeros_added_to_one() -> nn.Module:
-    from torch import nn
-
-    model = ones_added_to_one()
-    nn.init.zeros_(model.get_parameter("1.gain"))
-    return model
-
-
-def drawn_around_one() -> nn.Module:
-    from torch import nn
-
-    norm = nn.BatchNorm1d(16)
-    nn.init.normal_(norm.weight, 1.0, 0.02)
-    return nn.Sequential(nn.Linear(8, 16), norm, nn.ReLU(), nn.Linear(16, 4))
-
-
-def zero_at_the_end_of_a_branch() -> nn.Module:
-    from torch import nn
-
-    class Residual(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.branch = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.LayerNorm(8))
-            nn.init.zeros_(self.branch[3].weight)  # type: ignore[arg-type]
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            branch: torch.Tensor = self.branch(x)
-            return x + branch
-
-    return Residual()
-
-
-def batch() -> torch.Tensor:
-    import torch
-
-    return torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
 
 
 class NormScale(Rule):
@@ -97,13 +33,6 @@ class NormScale(Rule):
     name = "norm-scale"
     severity = "warning"
     needs = frozenset({"statistics", "graph"})
-    examples = (
-        Example(drawn_around_zero, finds=("1.weight",), inputs=batch),
-        Example(ones_added_to_one, finds=("1.gain",), inputs=batch),
-        Example(zeros_added_to_one, inputs=batch),
-        Example(drawn_around_one, inputs=batch),
-        Example(zero_at_the_end_of_a_branch, inputs=batch),
-    )
 
     #: Root mean square distance of the gains from one: N(1, 0.02) has 0.02, a uniform draw from (0, 1) 0.58.
     distance: float = 0.5

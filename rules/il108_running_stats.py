@@ -7,147 +7,15 @@ from collections.abc import Iterator
 from math import hypot, isinf
 from typing import TYPE_CHECKING
 
-from initlint import Example, Location, Rule
+from initlint import Location, Rule
 from initlint.analysis.locations import way
 from initlint.analysis.remedies import fill
 from initlint.analysis.running_averages import counted, divisors, neutral, outdated
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
     from initlint import Coupling, Evidence, Finding, Statistics, Tensor
 
 DRAWING = re.compile(r"^nn\.init\.|\b(normal_|uniform_|randn?|random_|exponential_)$")
-
-
-def variance_of_zeros() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class BatchNorm(nn.Module):
-        moving_mean: torch.Tensor
-        moving_var: torch.Tensor
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.register_buffer("moving_mean", torch.zeros(8))
-            self.register_buffer("moving_var", torch.zeros(8))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return nn.functional.batch_norm(x, self.moving_mean, self.moving_var, training=self.training)
-
-    return nn.Sequential(nn.Linear(8, 8), BatchNorm())
-
-
-def drawn_with_the_weights() -> nn.Module:
-    from torch import nn
-
-    model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
-    for tensor in model.state_dict().values():
-        if tensor.is_floating_point():
-            nn.init.normal_(tensor, std=0.02)
-    return model
-
-
-def means_stored_as_sums() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Codebook(nn.Module):
-        codes: torch.Tensor
-        counts: torch.Tensor
-        sums: torch.Tensor
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.register_buffer("codes", torch.randn(4, 8))
-            self.register_buffer("counts", torch.full((4,), 16.0))
-            self.register_buffer("sums", self.codes.clone())
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            nearest = nn.functional.one_hot(torch.cdist(x, self.codes).argmin(-1), 4).type_as(x)
-            with torch.no_grad():
-                self.counts.lerp_(nearest.sum(0), 0.01)
-                self.sums.lerp_(nearest.T @ x, 0.01)
-                self.codes.copy_(self.sums / self.counts[:, None])
-            return nearest @ self.codes
-
-    return nn.Sequential(nn.Linear(8, 8), Codebook())
-
-
-def sums_that_agree() -> nn.Module:
-    model = means_stored_as_sums()
-    model.get_buffer("1.sums").mul_(16.0)
-    return model
-
-
-def sums_corrected_by_a_count() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Scaler(nn.Module):
-        running_var: torch.Tensor
-        steps: torch.Tensor
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.register_buffer("running_var", torch.zeros(8))
-            self.register_buffer("steps", torch.zeros(()))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            with torch.no_grad():
-                self.steps += 1
-                self.running_var.lerp_(x.var(0), 0.1)
-            return x / (self.running_var / (1 - 0.9**self.steps)).sqrt()
-
-    return nn.Sequential(nn.Linear(8, 8), Scaler())
-
-
-def averaged_before_the_weights_were_drawn() -> nn.Module:
-    from torch import nn
-
-    model = nn.Linear(8, 8)
-    model.register_buffer("ema", model.weight.detach().clone())
-    nn.init.orthogonal_(model.weight)
-    return model
-
-
-def divided_by_zeros() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Rescaled(nn.Module):
-        scale: torch.Tensor
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.register_buffer("scale", torch.zeros(8))
-            self.net = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            y: torch.Tensor = self.net(x / (self.scale + 1e-6))
-            return y
-
-    return Rescaled()
-
-
-def divided_by_ones() -> nn.Module:
-    model = divided_by_zeros()
-    model.get_buffer("scale").fill_(1.0)
-    return model
-
-
-def untouched() -> nn.Module:
-    from torch import nn
-
-    return nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
-
-
-def batch() -> torch.Tensor:
-    import torch
-
-    return torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
 
 
 class RunningStats(Rule):
@@ -170,17 +38,6 @@ class RunningStats(Rule):
     severity = "error"
     needs = frozenset({"statistics", "probe"})
     explained_by = {"uninitialized-memory": "same"}
-    examples = (
-        Example(variance_of_zeros, finds=("1.moving_var",), inputs=batch),
-        Example(drawn_with_the_weights, finds=("1.running_var",), inputs=batch),
-        Example(means_stored_as_sums, finds=("1.sums",), inputs=batch),
-        Example(averaged_before_the_weights_were_drawn, finds=("ema",), inputs=batch),
-        Example(divided_by_zeros, finds=("scale",), inputs=batch),
-        Example(divided_by_ones, inputs=batch),
-        Example(sums_that_agree, inputs=batch),
-        Example(sums_corrected_by_a_count, inputs=batch),
-        Example(untouched, inputs=batch),
-    )
 
     #: Root mean square distance from zero (means) or one (variances) of drawn values.
     distance: float = 0.5

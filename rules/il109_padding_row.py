@@ -5,38 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule
+from initlint import Rule
 from initlint.analysis.remedies import clear
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from initlint import Evidence, Finding
-
-
-def drawn_over_the_padding() -> nn.Module:
-    from torch import nn
-
-    model = nn.Embedding(16, 8, padding_idx=0)
-    nn.init.normal_(model.weight, std=0.02)
-    return model
-
-
-def zeroed_again() -> nn.Module:
-    import torch
-    from torch import nn
-
-    model = nn.Embedding(16, 8, padding_idx=3)
-    nn.init.normal_(model.weight, std=0.02)
-    with torch.no_grad():
-        model.weight[3].fill_(0)
-    return model
-
-
-def untouched() -> nn.Module:
-    from torch import nn
-
-    return nn.EmbeddingBag(16, 8, padding_idx=15)
 
 
 class PaddingRow(Rule):
@@ -56,11 +29,6 @@ class PaddingRow(Rule):
     name = "padding-row"
     severity = "warning"
     needs = frozenset({"statistics"})
-    examples = (
-        Example(drawn_over_the_padding, finds=("weight",)),
-        Example(zeroed_again),
-        Example(untouched),
-    )
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         for table in model.parameters:

@@ -5,97 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule
+from initlint import Rule
 from initlint.analysis import symptoms
 from initlint.analysis.recipes.adapters import branch
 from initlint.analysis.recipes.similarity import effective
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
     from initlint import Evidence, Finding, Severity, Tensor, Use
-
-
-def scaled_attention(value: float) -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Attention(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.query, self.key, self.value = (nn.Linear(16, 16) for _ in range(3))
-            self.log_scale = nn.Parameter(torch.full((), value))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            scores = self.query(x) @ self.key(x).T * self.log_scale.exp()
-            mixed: torch.Tensor = scores.softmax(-1) @ self.value(x)
-            return mixed
-
-    return Attention()
-
-
-def temperature_that_multiplies(value: float = 8.0) -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Attention(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.query, self.key, self.value = (nn.Linear(64, 64) for _ in range(3))
-            self.temperature = nn.Parameter(torch.full((), value))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            scores = self.query(x) @ self.key(x).T * self.temperature
-            mixed: torch.Tensor = scores.softmax(-1) @ self.value(x)
-            return mixed
-
-    return Attention()
-
-
-def temperature_of_attention() -> nn.Module:
-    return temperature_that_multiplies(1 / 8)
-
-
-def scale_where_its_logarithm_belongs() -> nn.Module:
-    return scaled_attention(8.0)
-
-
-def logarithm_of_the_scale() -> nn.Module:
-    return scaled_attention(-1.386)
-
-
-def batch() -> torch.Tensor:
-    import torch
-
-    return torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
-
-
-def zeros_on_a_branch_of_the_queries() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Attention(nn.Module):
-        up: torch.Tensor
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.query, self.key, self.value = (nn.Linear(64, 64) for _ in range(3))
-            self.register_buffer("up", torch.randn(64, 64) / 8)
-            self.scale = nn.Parameter(torch.zeros(64))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            query = self.query(x) + (x @ self.up) * self.scale
-            mixed: torch.Tensor = (query @ self.key(x).T / 8).softmax(-1) @ self.value(x)
-            return mixed
-
-    return nn.Sequential(nn.Linear(64, 64), Attention())
-
-
-def wide() -> torch.Tensor:
-    import torch
-
-    return torch.randn(8, 64, generator=torch.Generator().manual_seed(0))
 
 
 class ScalarConstant(Rule):
@@ -116,13 +32,6 @@ class ScalarConstant(Rule):
     severity = "note"
     needs = frozenset({"statistics", "graph", "probe"})
     explained_by = {"recipe-deviation": "same"}
-    examples = (
-        Example(scale_where_its_logarithm_belongs, finds=("log_scale",), inputs=batch),
-        Example(temperature_that_multiplies, finds=("temperature",), inputs=wide),
-        Example(logarithm_of_the_scale, inputs=batch),
-        Example(temperature_of_attention, inputs=wide),
-        Example(zeros_on_a_branch_of_the_queries, inputs=wide),
-    )
 
     largest: float = 100.0  #: CLIP clips its logit scale here; ArcFace takes 64
     largest_branch: float = 10.0  #: residual branches are scaled by at most 1 in every published scheme

@@ -6,63 +6,10 @@ from collections.abc import Iterator
 from math import isclose
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule, theory
+from initlint import Rule, theory
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
     from initlint import Evidence, Finding, Tensor
-
-
-def one_huge_element() -> nn.Module:
-    import torch
-    from torch import nn
-
-    model = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 4))
-    with torch.no_grad():
-        model.get_parameter("0.weight")[3, 5] = 7.0
-    return model
-
-
-def kaiming_beyond_one_over_root_n() -> nn.Module:
-    from torch import nn
-
-    layer = nn.Linear(32, 64)
-    nn.init.kaiming_uniform_(layer.weight)
-    return nn.Sequential(layer, nn.ReLU(), nn.Linear(64, 4))
-
-
-def kaiming_by_fan_in() -> nn.Module:
-    return kaiming_beyond_one_over_root_n()
-
-
-def drawn_by_known_schemes() -> nn.Module:
-    from torch import nn
-
-    first, second, third = nn.Linear(32, 64), nn.Linear(64, 64), nn.Linear(64, 4)
-    nn.init.kaiming_normal_(first.weight)
-    nn.init.orthogonal_(second.weight)
-    nn.init.trunc_normal_(third.weight, std=0.02)
-    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third)
-
-
-def default_layers() -> nn.Module:
-    from torch import nn
-
-    return nn.Sequential(nn.Conv1d(4, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 4))
-
-
-def rows() -> torch.Tensor:
-    import torch
-
-    return torch.randn(16, 32, generator=torch.Generator().manual_seed(0))
-
-
-def series() -> torch.Tensor:
-    import torch
-
-    return torch.randn(16, 4, 8, generator=torch.Generator().manual_seed(0))
 
 
 class BoundExceeded(Rule):
@@ -90,15 +37,6 @@ class BoundExceeded(Rule):
         "repeated-init": "same",
         "uninitialized-memory": "same",
     }
-    examples = (
-        Example(one_huge_element, finds=("0.weight",), inputs=rows),
-        Example(
-            kaiming_beyond_one_over_root_n, finds=("0.weight",), inputs=rows, options={"bound": "uniform"}
-        ),
-        Example(kaiming_by_fan_in, inputs=rows),
-        Example(drawn_by_known_schemes, inputs=rows),
-        Example(default_layers, inputs=series, options={"bound": "uniform"}),
-    )
 
     #: "scheme": what the recognised initialisation gives at this size; "uniform": exactly [-1/√n, 1/√n].
     bound: str = "scheme"

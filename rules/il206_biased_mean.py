@@ -6,80 +6,11 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule, theory
+from initlint import Rule, theory
 from initlint.analysis.remedies import redraw
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
     from initlint import Evidence, Finding, Tensor
-
-
-def rand_instead_of_randn() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Projection(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = nn.Parameter(torch.rand(32, 16) * 0.1)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x @ self.weight
-
-    return Projection()
-
-
-def uniform_from_zero() -> nn.Module:
-    from torch import nn
-
-    hidden = nn.Linear(32, 64)
-    nn.init.uniform_(hidden.weight, 0, 0.1)
-    return nn.Sequential(hidden, nn.ReLU(), nn.Linear(64, 4))
-
-
-def centred_uniform() -> nn.Module:
-    from torch import nn
-
-    model = nn.Linear(32, 64)
-    nn.init.uniform_(model.weight, -0.1, 0.1)
-    return model
-
-
-def small_shift() -> nn.Module:
-    from torch import nn
-
-    model = nn.Linear(32, 64)
-    nn.init.normal_(model.weight, mean=0.002, std=0.1)
-    return model
-
-
-def positive_position_table() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Positions(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.table = nn.Parameter(torch.rand(1, 16, 32))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x + self.table
-
-    return Positions()
-
-
-def batch() -> torch.Tensor:
-    import torch
-
-    return torch.randn(16, 32, generator=torch.Generator().manual_seed(0))
-
-
-def sequences() -> torch.Tensor:
-    import torch
-
-    return torch.randn(4, 16, 32, generator=torch.Generator().manual_seed(0))
 
 
 class BiasedMean(Rule):
@@ -103,13 +34,6 @@ class BiasedMean(Rule):
     needs = frozenset({"provenance", "statistics", "graph"})
     lead: float = 1.0  #: norm of the mean over the norm of all that is random in the weight
     explained_by = {"overwritten-init": "same", "uninitialized-memory": "same"}
-    examples = (
-        Example(rand_instead_of_randn, finds=("weight",), inputs=batch),
-        Example(uniform_from_zero, finds=("0.weight",), inputs=batch),
-        Example(centred_uniform, inputs=batch),
-        Example(small_shift, inputs=batch),
-        Example(positive_position_table, inputs=sequences),
-    )
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         for weight in model.weights:

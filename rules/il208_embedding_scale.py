@@ -6,117 +6,12 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Example, Location, Rule
+from initlint import Location, Rule
 from initlint.analysis import symptoms
 from initlint.analysis.signal_path import sources
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
     from initlint import Evidence, Finding, Signal, Tensor
-
-
-def positions_drown_tokens() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Embed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.tokens = nn.Embedding(50, 32)
-            self.positions = nn.Embedding(16, 32)
-            self.norm = nn.LayerNorm(32)
-            nn.init.normal_(self.tokens.weight, std=0.02)
-
-        def forward(self, ids: torch.Tensor) -> torch.Tensor:
-            positions = self.positions(torch.arange(ids.shape[1]))
-            x: torch.Tensor = self.norm(self.tokens(ids) + positions)
-            return x
-
-    return Embed()
-
-
-def tokens_drown_positions() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Embed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.tokens = nn.Embedding(50, 32)
-            self.positions = nn.Embedding(16, 32)
-            self.norm = nn.LayerNorm(32)
-            nn.init.normal_(self.tokens.weight, std=2.0)
-            nn.init.normal_(self.positions.weight, std=0.02)
-
-        def forward(self, ids: torch.Tensor) -> torch.Tensor:
-            positions = self.positions(torch.arange(ids.shape[1]))
-            x: torch.Tensor = self.norm(self.tokens(ids) + positions)
-            return x
-
-    return Embed()
-
-
-def tied_head(std: float = 1.0) -> nn.Module:
-    from torch import nn
-
-    class Tied(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.tokens = nn.Embedding(50, 64)
-            self.norm = nn.LayerNorm(64)
-            nn.init.normal_(self.tokens.weight, std=std)
-
-        def forward(self, ids: torch.Tensor) -> torch.Tensor:
-            x: torch.Tensor = self.norm(self.tokens(ids))
-            return x @ self.tokens.weight.T
-
-    return Tied()
-
-
-def small_tied_head() -> nn.Module:
-    return tied_head(0.02)
-
-
-def tied_head_scaled_down() -> nn.Module:
-    from torch import nn
-
-    class Scaled(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.tokens = nn.Embedding(50, 64)
-            self.norm = nn.LayerNorm(64)
-
-        def forward(self, ids: torch.Tensor) -> torch.Tensor:
-            x: torch.Tensor = self.norm(self.tokens(ids)) * 64**-0.5
-            return x @ self.tokens.weight.T
-
-    return Scaled()
-
-
-def small_positions() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Embed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.tokens = nn.Embedding(50, 32)
-            self.positions = nn.Parameter(torch.randn(1, 16, 32) * 0.02)
-            self.norm = nn.LayerNorm(32)
-
-        def forward(self, ids: torch.Tensor) -> torch.Tensor:
-            x: torch.Tensor = self.norm(self.tokens(ids) + self.positions[:, : ids.shape[1]])
-            return x
-
-    return Embed()
-
-
-def tokens() -> torch.Tensor:
-    import torch
-
-    return torch.randint(0, 50, (8, 12), generator=torch.Generator().manual_seed(0))
 
 
 class EmbeddingScale(Rule):
@@ -151,14 +46,6 @@ class EmbeddingScale(Rule):
     ratio: float = 60.0  #: published models add positions of std 0.02 to embeddings of std 1, which is 50
     zero: float = 1e-3  #: an embedding below this rms was started at zero on purpose
     sharp: float = 3.0  #: std of logits that adds 4.5 nats (half its square) to the loss of even odds
-    examples = (
-        Example(positions_drown_tokens, finds=("positions.weight",), inputs=tokens),
-        Example(tokens_drown_positions, finds=("tokens.weight",), inputs=tokens),
-        Example(tied_head, finds=("tokens.weight",), inputs=tokens),
-        Example(small_tied_head, inputs=tokens),
-        Example(tied_head_scaled_down, inputs=tokens),
-        Example(small_positions, inputs=tokens),
-    )
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         yield from self._sums(model)

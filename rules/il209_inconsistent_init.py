@@ -5,81 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Example, Location, Rule
+from initlint import Location, Rule
 from initlint.analysis.outliers import oddities
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
     from initlint import Evidence, Finding, Tensor
     from initlint.analysis.outliers import Oddity
-
-
-def one_block_left_out() -> nn.Module:
-    from torch import nn
-
-    layers = [nn.Linear(64, 64) for _ in range(5)]
-    for layer in layers[1:]:
-        nn.init.normal_(layer.weight, std=0.02)
-    return nn.Sequential(*layers)
-
-
-def one_direction_of_four() -> nn.Module:
-    import torch
-    from torch import nn
-
-    model = nn.LSTM(8, 16, num_layers=2, bidirectional=True, batch_first=True)
-    with torch.no_grad():
-        model.get_parameter("bias_hh_l0")[16:32] = 3.0
-    return model
-
-
-def one_branch_far_smaller() -> nn.Module:
-    from torch import nn
-
-    branches = [nn.Linear(64, 64) for _ in range(4)]
-    for i, branch in enumerate(branches):
-        nn.init.normal_(branch.weight, std=0.00001 if i == 2 else 0.02)
-    return nn.Sequential(*branches)
-
-
-def scaled_by_depth() -> nn.Module:
-    from torch import nn
-
-    layers = [nn.Linear(64, 64) for _ in range(6)]
-    for i, layer in enumerate(layers):
-        nn.init.normal_(layer.weight, std=0.1 / (i + 1) ** 0.5)
-    return nn.Sequential(*layers)
-
-
-def zero_last_layer() -> nn.Module:
-    from torch import nn
-
-    layers = [nn.Linear(64, 64) for _ in range(3)]
-    nn.init.zeros_(layers[-1].weight)
-    return nn.Sequential(*layers)
-
-
-def biases_of_two_kinds() -> nn.Module:
-    from torch import nn
-
-    layers = [nn.Linear(64, 64) for _ in range(3)]
-    for layer in layers[:2]:
-        nn.init.zeros_(layer.bias)
-    return nn.Sequential(*layers)
-
-
-def batch() -> torch.Tensor:
-    import torch
-
-    return torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
-
-
-def sequences() -> torch.Tensor:
-    import torch
-
-    return torch.randn(4, 6, 8, generator=torch.Generator().manual_seed(0))
 
 
 class InconsistentInit(Rule):
@@ -113,18 +44,6 @@ class InconsistentInit(Rule):
     }
     ratio: float = 1.5  #: factor between standard deviations below which the choice of scheme is taste
     shift: float = 0.25  #: difference that matters to a bias, in units of the pre-activation (about 1)
-    examples = (
-        Example(one_block_left_out, finds=("0.weight",), inputs=batch),
-        Example(
-            one_direction_of_four,
-            finds=("bias_hh_l1", "bias_hh_l0_reverse", "bias_hh_l1_reverse"),
-            inputs=sequences,
-        ),
-        Example(one_branch_far_smaller, finds=("2.weight",)),
-        Example(scaled_by_depth, inputs=batch),
-        Example(zero_last_layer, inputs=batch),
-        Example(biases_of_two_kinds, inputs=batch),
-    )
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         seen: set[str] = set()

@@ -5,108 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Example, Location, Rule
+from initlint import Location, Rule
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
     from initlint import Evidence, Finding
-
-
-def table_in_an_attribute() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Positions(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.table = torch.linspace(0, 1, 8).repeat(16, 1)
-            self.body = nn.Linear(8, 4)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            hidden: torch.Tensor = self.body(x + self.table)
-            return hidden
-
-    return Positions()
-
-
-def drawn_and_moved_by_hand() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Fourier(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.frequencies = torch.randn(8, 8)
-            self.body = nn.Linear(8, 4)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            features: torch.Tensor = self.body(torch.sin(x @ self.frequencies.to(x.device)))
-            return features
-
-    return Fourier()
-
-
-def table_in_a_buffer() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Positions(nn.Module):
-        table: torch.Tensor
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.register_buffer("table", torch.linspace(0, 1, 8).repeat(16, 1), persistent=False)
-            self.body = nn.Linear(8, 4)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            hidden: torch.Tensor = self.body(x + self.table)
-            return hidden
-
-    return Positions()
-
-
-def table_moved_by_hand() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Positions(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.table = torch.linspace(0, 1, 8).repeat(16, 1)
-            self.body = nn.Linear(8, 4)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            table = self.table.to(x.device)
-            hidden: torch.Tensor = self.body(x + table)
-            return hidden
-
-    return Positions()
-
-
-def scalar_and_index() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Picked(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.scale = torch.tensor(0.5)
-            self.order = torch.tensor([3, 2, 1, 0])
-            self.body = nn.Linear(8, 4)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            hidden: torch.Tensor = self.body(x)
-            return self.scale * hidden[:, self.order]
-
-    return Picked()
-
-
-def batch() -> torch.Tensor:
-    import torch
-
-    return torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
 
 
 class UnregisteredBuffer(Rule):
@@ -125,13 +27,6 @@ class UnregisteredBuffer(Rule):
     name = "unregistered-buffer"
     severity = "warning"
     needs = frozenset({"provenance", "graph", "probe"})
-    examples = (
-        Example(table_in_an_attribute, finds=("table",), inputs=batch),
-        Example(drawn_and_moved_by_hand, finds=("frequencies",), inputs=batch),
-        Example(table_in_a_buffer, inputs=batch),
-        Example(table_moved_by_hand, inputs=batch),
-        Example(scalar_and_index, inputs=batch),
-    )
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         for item in model.unregistered:

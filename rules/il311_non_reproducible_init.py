@@ -5,51 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Example, Location, Rule
+from initlint import Location, Rule
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from initlint import Evidence, Finding
-
-
-def drawn_by_numpy() -> nn.Module:
-    import numpy as np
-    import torch
-    from torch import nn
-
-    model = nn.Linear(8, 8)
-    model.weight.data = torch.from_numpy(np.random.randn(8, 8)).float() / 8**0.5
-    return model
-
-
-def drawn_by_python() -> nn.Module:
-    import random
-
-    from torch import nn
-
-    model = nn.Linear(8, 8)
-    nn.init.constant_(model.bias, random.random())
-    return model
-
-
-def drawn_by_torch() -> nn.Module:
-    import torch
-    from torch import nn
-
-    model = nn.Linear(8, 8)
-    model.weight.data = torch.randn(8, 8) / 8**0.5
-    return model
-
-
-def seeded_by_the_model() -> nn.Module:
-    import numpy as np
-    import torch
-    from torch import nn
-
-    model = nn.Linear(8, 8)
-    model.weight.data = torch.from_numpy(np.random.default_rng(0).standard_normal((8, 8))).float() / 8**0.5
-    return model
 
 
 WHOSE = {
@@ -75,12 +34,6 @@ class NonReproducibleInit(Rule):
     name = "non-reproducible-init"
     severity = "warning"
     needs = frozenset({"provenance", "rebuild"})
-    examples = (
-        Example(drawn_by_numpy, finds=("weight",)),
-        Example(drawn_by_python, finds=("bias",)),
-        Example(drawn_by_torch),
-        Example(seeded_by_the_model),
-    )
 
     #: lines shown: those of the first values tell the story, further ones repeat it
     lines: int = 8

@@ -6,130 +6,17 @@ from collections.abc import Iterator
 from math import hypot
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule
+from initlint import Rule
 from initlint.analysis.culprits import writers
 from initlint.analysis.locations import told
 from initlint.analysis.signal_path import spread, upstream
 from initlint.theory import fraction_bound, never_positive
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
     from initlint import Evidence, Finding, Signal, Tensor
 
 
 OUTWEIGHS = 8.0  # standard deviations: a normal value lies beyond once in 10^15
-
-
-def bias_far_below_zero() -> nn.Module:
-    from torch import nn
-
-    hidden = nn.Linear(32, 64)
-    nn.init.constant_(hidden.bias, -10)
-    return nn.Sequential(hidden, nn.ReLU(), nn.Linear(64, 4))
-
-
-def single_unit(bias: float = -4.0) -> nn.Module:
-    from torch import nn
-
-    model = nn.Sequential(nn.Linear(32, 16), nn.Tanh(), nn.Linear(16, 1), nn.ReLU())
-    nn.init.normal_(model[2].weight, std=0.02)  # type: ignore[arg-type]
-    nn.init.constant_(model[2].bias, bias)  # type: ignore[arg-type]
-    return model
-
-
-def single_unit_by_chance() -> nn.Module:
-    return single_unit(-0.1)
-
-
-def negative_weights_on_positive_inputs() -> nn.Module:
-    from torch import nn
-
-    second = nn.Linear(64, 64)
-    nn.init.uniform_(second.weight, -0.2, 0)
-    return nn.Sequential(nn.Linear(32, 64), nn.ReLU(), second, nn.ReLU(), nn.Linear(64, 4))
-
-
-def threshold_above_the_signal() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Thresholded(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.encode, self.decode = nn.Linear(32, 64, bias=False), nn.Linear(64, 4)
-            self.threshold = nn.Parameter(torch.full((64,), 5.0))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            y: torch.Tensor = self.decode(torch.relu(self.encode(x) - self.threshold))
-            return y
-
-    return Thresholded()
-
-
-def default_initialisation() -> nn.Module:
-    from torch import nn
-
-    return nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4))
-
-
-def squeeze_and_excitation() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Gated(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = nn.Conv2d(3, 32, 3)
-            self.gate = nn.Sequential(nn.Linear(32, 8), nn.ReLU(), nn.Linear(8, 32), nn.Sigmoid())
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            hidden = torch.relu(self.conv(x))
-            gate: torch.Tensor = self.gate(hidden.mean((2, 3)))
-            return hidden * gate[:, :, None, None]
-
-    return Gated()
-
-
-def zero_gain_of_the_last_norm() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Block(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
-            nn.init.zeros_(self.norm.weight)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.relu(x + self.norm(self.conv(x)))
-
-    return Block()
-
-
-def batch() -> torch.Tensor:
-    import torch
-
-    return torch.randn(16, 32, generator=torch.Generator().manual_seed(0))
-
-
-def narrow_rectified_layer() -> nn.Module:
-    import torch
-    from torch import nn
-
-    torch.manual_seed(6)
-    layers = nn.Linear(32, 4), nn.Linear(4, 256), nn.Linear(256, 2)
-    for layer in layers:
-        nn.init.kaiming_normal_(layer.weight)
-        nn.init.zeros_(layer.bias)
-    return nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
-
-
-def two_images() -> torch.Tensor:
-    import torch
-
-    return torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
 
 class DeadUnits(Rule):
@@ -160,17 +47,6 @@ class DeadUnits(Rule):
         "running-stats": "upstream",
         "vanishing-signal": "upstream",
     }
-    examples = (
-        Example(bias_far_below_zero, finds=("0.bias",), inputs=batch),
-        Example(single_unit, finds=("2.bias",), inputs=batch),
-        Example(negative_weights_on_positive_inputs, finds=("2.weight",), inputs=batch),
-        Example(threshold_above_the_signal, finds=("threshold",), inputs=batch),
-        Example(single_unit_by_chance, inputs=batch),
-        Example(default_initialisation, inputs=batch),
-        Example(narrow_rectified_layer, inputs=batch),
-        Example(squeeze_and_excitation, inputs=two_images),
-        Example(zero_gain_of_the_last_norm, inputs=two_images),
-    )
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         for signal in model.signals:

@@ -6,90 +6,14 @@ from collections.abc import Iterator
 from math import exp
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule
+from initlint import Rule
 from initlint.analysis.culprits import culprits
 from initlint.analysis.locations import told
 from initlint.analysis.remedies import redraw
 from initlint.analysis.signal_path import stretches
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
     from initlint import Evidence, Finding
-
-
-def deep_stack_left_at_the_default() -> nn.Module:
-    from torch import nn
-
-    hidden = [layer for _ in range(12) for layer in (nn.Linear(32, 32), nn.ReLU())]
-    return nn.Sequential(*hidden, nn.Linear(32, 4))
-
-
-def small_normal_values_under_tanh() -> nn.Module:
-    from torch import nn
-
-    model = nn.Sequential(*(layer for _ in range(8) for layer in (nn.Linear(32, 32), nn.Tanh())))
-    for layer in model:
-        if isinstance(layer, nn.Linear):
-            nn.init.normal_(layer.weight, std=0.02)
-    return model
-
-
-def four_layers_left_at_the_default() -> nn.Module:
-    from torch import nn
-
-    hidden = [layer for _ in range(4) for layer in (nn.Linear(32, 32), nn.ReLU())]
-    return nn.Sequential(*hidden, nn.Linear(32, 4))
-
-
-def deep_stack_with_he_initialisation() -> nn.Module:
-    from torch import nn
-
-    model = deep_stack_left_at_the_default()
-    for layer in model.children():
-        if isinstance(layer, nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
-    return model
-
-
-def normalised_deep_stack() -> nn.Module:
-    from torch import nn
-
-    hidden = [layer for _ in range(12) for layer in (nn.Linear(32, 32), nn.LayerNorm(32), nn.ReLU())]
-    return nn.Sequential(*hidden, nn.Linear(32, 4))
-
-
-def residual_branches_scaled_down() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Block(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.branch = nn.Sequential(nn.LayerNorm(32), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 32))
-            self.scale = nn.Parameter(torch.full((32,), 1e-6))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            branch: torch.Tensor = self.branch(x)
-            return x + self.scale * branch
-
-    return nn.Sequential(*(Block() for _ in range(8)), nn.Linear(32, 4))
-
-
-def zero_head() -> nn.Module:
-    from torch import nn
-
-    model = four_layers_left_at_the_default()
-    nn.init.zeros_(model.get_parameter("8.weight"))
-    return model
-
-
-def batch() -> torch.Tensor:
-    import torch
-
-    return torch.randn(16, 32, generator=torch.Generator().manual_seed(0))
 
 
 class VanishingSignal(Rule):
@@ -127,15 +51,6 @@ class VanishingSignal(Rule):
         "dead-units": "upstream",
         "saturated-activation": "upstream",
     }
-    examples = (
-        Example(deep_stack_left_at_the_default, finds=("0.weight",), inputs=batch),
-        Example(small_normal_values_under_tanh, finds=("0.weight",), inputs=batch),
-        Example(four_layers_left_at_the_default, inputs=batch),
-        Example(deep_stack_with_he_initialisation, inputs=batch),
-        Example(normalised_deep_stack, inputs=batch),
-        Example(residual_branches_scaled_down, inputs=batch),
-        Example(zero_head, inputs=batch),
-    )
 
     #: What is left of the difference between inputs: 2⁻¹¹, the rounding of half precision. As a variance
     #: that is e⁻¹⁵, where networks stop to train at e⁻⁶ (Schoenholz et al. 2017, figure 5).

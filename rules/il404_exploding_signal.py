@@ -5,69 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule
+from initlint import Rule
 from initlint.analysis.culprits import culprits
 from initlint.analysis.locations import stack, told
 from initlint.analysis.remedies import redraw
 from initlint.analysis.signal_path import stretches
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
     from initlint import Evidence, Finding
-
-
-def residual_sums_without_normalisation() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Block(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.second = nn.Linear(32, 32), nn.Linear(32, 32)
-            nn.init.kaiming_normal_(self.first.weight, nonlinearity="relu")
-            nn.init.kaiming_normal_(self.second.weight, nonlinearity="relu")
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            hidden: torch.Tensor = self.second(torch.relu(self.first(x)))
-            return x + hidden
-
-    return nn.Sequential(*(Block() for _ in range(12)), nn.Linear(32, 4))
-
-
-def residual_branches_divided_by_depth() -> nn.Module:
-    import torch
-
-    model = residual_sums_without_normalisation()
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if name.endswith("second.weight"):
-                weight.mul_(12**-0.5)
-    return model
-
-
-def residual_sums_before_a_norm() -> nn.Module:
-    from torch import nn
-
-    blocks = list(residual_sums_without_normalisation().children())
-    return nn.Sequential(*blocks[:-1], nn.LayerNorm(32), blocks[-1])
-
-
-def deep_stack_with_he_initialisation() -> nn.Module:
-    from torch import nn
-
-    hidden = [layer for _ in range(12) for layer in (nn.Linear(32, 32, bias=False), nn.ReLU())]
-    for layer in hidden:
-        if isinstance(layer, nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-    return nn.Sequential(*hidden, nn.Linear(32, 4))
-
-
-def batch() -> torch.Tensor:
-    import torch
-
-    return torch.randn(16, 32, generator=torch.Generator().manual_seed(0))
 
 
 class ExplodingSignal(Rule):
@@ -103,12 +48,6 @@ class ExplodingSignal(Rule):
         "norm-scale": "upstream",
         "running-stats": "upstream",
     }
-    examples = (
-        Example(residual_sums_without_normalisation, finds=("0.second.weight",), inputs=batch),
-        Example(residual_branches_divided_by_depth, inputs=batch),
-        Example(residual_sums_before_a_norm, inputs=batch),
-        Example(deep_stack_with_he_initialisation, inputs=batch),
-    )
 
     #: Growth from the first layer on: three times the spread at which even a softmax over a million
     #: classes picks a single one.

@@ -5,54 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule
+from initlint import Rule
 from initlint.analysis.culprits import backward_culprits
 from initlint.analysis.locations import told
 from initlint.analysis.signal_path import returns
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
     from initlint import Evidence, Finding
-
-
-def stack_of_sigmoids() -> nn.Module:
-    from torch import nn
-
-    hidden = [layer for _ in range(8) for layer in (nn.Linear(32, 32), nn.Sigmoid())]
-    return nn.Sequential(*hidden, nn.Linear(32, 4))
-
-
-def stack_with_he_initialisation() -> nn.Module:
-    from torch import nn
-
-    hidden = [layer for _ in range(8) for layer in (nn.Linear(32, 32), nn.ReLU())]
-    for layer in hidden:
-        if isinstance(layer, nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-    return nn.Sequential(*hidden, nn.Linear(32, 4))
-
-
-def small_embedding_before_a_norm() -> nn.Module:
-    from torch import nn
-
-    table = nn.Embedding(100, 32)
-    nn.init.normal_(table.weight, std=0.02)
-    hidden = [layer for _ in range(4) for layer in (nn.LayerNorm(32), nn.Linear(32, 32), nn.GELU())]
-    return nn.Sequential(table, *hidden, nn.Linear(32, 4))
-
-
-def batch() -> torch.Tensor:
-    import torch
-
-    return torch.randn(16, 32, generator=torch.Generator().manual_seed(0))
-
-
-def tokens() -> torch.Tensor:
-    import torch
-
-    return torch.randint(0, 100, (16, 6), generator=torch.Generator().manual_seed(0))
 
 
 class VanishingGradient(Rule):
@@ -90,11 +49,6 @@ class VanishingGradient(Rule):
         "huge-variance": "anywhere",
         "tiny-variance": "anywhere",
     }
-    examples = (
-        Example(stack_of_sigmoids, finds=("2.weight",), inputs=batch),
-        Example(stack_with_he_initialisation, inputs=batch),
-        Example(small_embedding_before_a_norm, inputs=tokens),
-    )
 
     #: What is left of the gradient: of the order at which He et al. (2015) saw networks fail to train.
     remaining: float = 1e-4

@@ -5,42 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule
+from initlint import Rule
 from initlint.analysis.culprits import backward_culprits
 from initlint.analysis.locations import told
 from initlint.analysis.signal_path import returns
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
     from initlint import Evidence, Finding
-
-
-def chaotic_tanh_stack() -> nn.Module:
-    from torch import nn
-
-    model = nn.Sequential(*(layer for _ in range(24) for layer in (nn.Linear(64, 64), nn.Tanh())))
-    for layer in model:
-        if isinstance(layer, nn.Linear):
-            nn.init.normal_(layer.weight, std=6 / 8)
-    return model
-
-
-def tanh_stack_with_xavier_initialisation() -> nn.Module:
-    from torch import nn
-
-    model = nn.Sequential(*(layer for _ in range(24) for layer in (nn.Linear(64, 64), nn.Tanh())))
-    for layer in model:
-        if isinstance(layer, nn.Linear):
-            nn.init.xavier_normal_(layer.weight, gain=nn.init.calculate_gain("tanh"))
-    return model
-
-
-def batch() -> torch.Tensor:
-    import torch
-
-    return torch.randn(16, 64, generator=torch.Generator().manual_seed(0))
 
 
 class ExplodingGradient(Rule):
@@ -80,10 +51,6 @@ class ExplodingGradient(Rule):
         "recipe-deviation": "same",
         "running-stats": "anywhere",
     }
-    examples = (
-        Example(chaotic_tanh_stack, finds=("2.weight",), inputs=batch),
-        Example(tanh_stack_with_xavier_initialisation, inputs=batch),
-    )
 
     #: Growth from the output back to the first layer: the inverse of what counts as vanished.
     factor: float = 1e4

@@ -6,190 +6,18 @@ from collections.abc import Iterator
 from math import isfinite, log, prod
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule, theory
+from initlint import Rule, theory
 from initlint.analysis import symptoms
 from initlint.analysis.culprits import writers
 from initlint.analysis.locations import told
 from initlint.analysis.signal_path import sources, upstream
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
     from initlint import Evidence, Finding, Signal
 
 EVEN = 0.1  # a probability within this of one half is no prior
 POOLING = ("scatter", "index_add", "index_put", "segment")
 MANY = 1.5  # size of a sum over that of its operands together: it cannot exceed 1 unless many rows went in
-
-
-def standard_normal_head() -> nn.Module:
-    from torch import nn
-
-    head = nn.Linear(64, 100)
-    nn.init.normal_(head.weight)
-    return nn.Sequential(nn.Linear(64, 64), nn.LayerNorm(64), head)
-
-
-def tied_to_a_standard_normal_table() -> nn.Module:
-    from torch import nn
-
-    class Language(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.table, self.norm = nn.Embedding(100, 64), nn.LayerNorm(64)
-            self.head = nn.Linear(64, 100, bias=False)
-            self.head.weight = self.table.weight
-
-        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-            logits: torch.Tensor = self.head(self.norm(self.table(tokens)).roll(1, 1))
-            return logits
-
-    return Language()
-
-
-def head_with_he_initialisation() -> nn.Module:
-    from torch import nn
-
-    head = nn.Linear(64, 10)
-    nn.init.kaiming_normal_(head.weight, nonlinearity="relu")
-    return nn.Sequential(nn.Linear(64, 64), nn.LayerNorm(64), head)
-
-
-def zero_head() -> nn.Module:
-    from torch import nn
-
-    head = nn.Linear(64, 10)
-    nn.init.zeros_(head.weight)
-    return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), head)
-
-
-def similarities_of_two_towers() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Towers(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.second = nn.Linear(64, 32), nn.Linear(64, 32)
-            self.scale = nn.Parameter(torch.tensor(2.66))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            first = nn.functional.normalize(self.first(x), dim=-1)
-            second = nn.functional.normalize(self.second(x), dim=-1)
-            return self.scale.exp() * first @ second.T
-
-    return Towers()
-
-
-def cosines_with_rows_of_classes() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Margin(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = nn.Parameter(torch.randn(10, 64))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            rows = nn.functional.normalize(self.weight)
-            return 64 * nn.functional.linear(nn.functional.normalize(x), rows)
-
-    return nn.Sequential(nn.Linear(64, 64), Margin())
-
-
-def heat_map_without_prior() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Detector(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.stem = nn.Conv2d(3, 16, 3, padding=1)
-            self.heat, self.size = nn.Conv2d(16, 5, 1), nn.Conv2d(16, 2, 1)
-            nn.init.normal_(self.heat.weight, std=0.01)
-            nn.init.constant_(self.get_parameter("heat.bias"), 0)
-
-        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            x = torch.relu(self.stem(x))
-            return torch.sigmoid(self.heat(x)), self.size(x)
-
-    return Detector()
-
-
-def events_without_prior() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Events(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.event, self.edge = nn.Conv1d(4, 5, 1), nn.Conv1d(4, 2, 1)
-            nn.init.normal_(self.event.weight, std=0.01)
-            nn.init.zeros_(self.get_parameter("event.bias"))
-
-        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            return torch.sigmoid(self.event(x)), self.edge(x)
-
-    return Events()
-
-
-def scores_of_pairs() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Pairs(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.score, self.embed = nn.Linear(100, 80), nn.Linear(100, 80)
-            nn.init.zeros_(self.score.bias)
-
-        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            return torch.sigmoid(self.score(x) / 10), self.embed(x)
-
-    return Pairs()
-
-
-def frames() -> torch.Tensor:
-    import torch
-
-    return torch.randn(2, 4, 100, generator=torch.Generator().manual_seed(0))
-
-
-def heat_map_with_prior() -> nn.Module:
-    from torch import nn
-
-    model = heat_map_without_prior()
-    nn.init.constant_(model.get_parameter("heat.bias"), -2.19)
-    return model
-
-
-def mask_of_one_class() -> nn.Module:
-    from torch import nn
-
-    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 1), nn.Sigmoid())
-
-
-def pair() -> torch.Tensor:
-    return batch()[:2]
-
-
-def image() -> torch.Tensor:
-    import torch
-
-    return torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-
-
-def batch() -> torch.Tensor:
-    import torch
-
-    return torch.randn(16, 64, generator=torch.Generator().manual_seed(0))
-
-
-def tokens() -> torch.Tensor:
-    import torch
-
-    return torch.randint(0, 100, (4, 12), generator=torch.Generator().manual_seed(0))
 
 
 class InitialLoss(Rule):
@@ -229,19 +57,6 @@ class InitialLoss(Rule):
         "running-stats": "anywhere",
         "recipe-deviation": "same",
     }
-    examples = (
-        Example(standard_normal_head, finds=("2.weight",), inputs=batch),
-        Example(tied_to_a_standard_normal_table, finds=("table.weight",), inputs=tokens),
-        Example(head_with_he_initialisation, inputs=batch),
-        Example(heat_map_without_prior, finds=("heat.bias",), inputs=image),
-        Example(events_without_prior, finds=("event.bias",), inputs=frames),
-        Example(similarities_of_two_towers, inputs=pair),
-        Example(cosines_with_rows_of_classes, inputs=batch),
-        Example(zero_head, inputs=batch),
-        Example(heat_map_with_prior, inputs=image),
-        Example(mask_of_one_class, inputs=image),
-        Example(scores_of_pairs, inputs=frames),
-    )
 
     #: Multiple of ln(classes): half again above the point at which the softmax picks a single class.
     factor: float = 3.0

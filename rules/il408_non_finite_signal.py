@@ -5,67 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule
+from initlint import Rule
 from initlint.analysis.culprits import writers
 from initlint.analysis.locations import told
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
     from initlint import Evidence, Finding, Scale, Signal
 
 UNMASKED = frozenset({"weight", "norm", "add", "output"})
-
-
-def normalised_zero_weight() -> nn.Module:
-    from torch import nn
-    from torch.nn.utils.parametrizations import weight_norm
-
-    readout = nn.Linear(8, 4)
-    nn.init.zeros_(readout.weight)
-    weight_norm(readout)
-    return nn.Sequential(nn.Linear(8, 8), nn.Tanh(), readout)
-
-
-def exponential_of_large_values() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Scale(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.log_scale = nn.Linear(8, 8)
-            nn.init.normal_(self.log_scale.weight, std=1000)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            scale: torch.Tensor = torch.exp(self.log_scale(x))
-            return x * scale
-
-    return Scale()
-
-
-def masked_attention_scores() -> nn.Module:
-    import torch
-    from torch import nn
-
-    class Masked(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.query, self.key = nn.Linear(8, 8), nn.Linear(8, 8)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            scores: torch.Tensor = self.query(x) @ self.key(x).T
-            hidden = torch.ones_like(scores, dtype=torch.bool).triu(1)
-            return scores.masked_fill(hidden, float("-inf")).softmax(-1) @ x
-
-    return Masked()
-
-
-def batch() -> torch.Tensor:
-    import torch
-
-    return torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
 
 
 class NonFiniteSignal(Rule):
@@ -87,11 +34,6 @@ class NonFiniteSignal(Rule):
         "repeated-init": "anywhere",
         "running-stats": "upstream",
     }
-    examples = (
-        Example(normalised_zero_weight, finds=("2.parametrizations.weight.0",), inputs=batch),
-        Example(exponential_of_large_values, finds=("log_scale.weight",), inputs=batch),
-        Example(masked_attention_scores, inputs=batch),
-    )
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         for signal in model.signals:

@@ -5,44 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Example, Rule
+from initlint import Rule
 from initlint.analysis.locations import told
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
     from initlint import Evidence, Finding
-
-
-def small_head_in_half_precision() -> nn.Module:
-    from torch import nn
-
-    head = nn.Linear(32, 4)
-    nn.init.normal_(head.weight, std=1e-7)
-    return nn.Sequential(nn.Linear(32, 32), nn.ReLU(), head).half()
-
-
-def half_precision() -> nn.Module:
-    from torch import nn
-
-    return nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 4)).half()
-
-
-def single_precision() -> nn.Module:
-    from torch import nn
-
-    return nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 4))
-
-
-def batch() -> torch.Tensor:
-    import torch
-
-    return torch.randn(16, 32, generator=torch.Generator().manual_seed(0)).half()
-
-
-def single() -> torch.Tensor:
-    return batch().float()
 
 
 class GradientUnderflow(Rule):
@@ -70,11 +37,6 @@ class GradientUnderflow(Rule):
         "dead-units": "anywhere",
         "huge-variance": "anywhere",
     }
-    examples = (
-        Example(small_head_in_half_precision, finds=("0.weight",), inputs=batch),
-        Example(half_precision, inputs=batch),
-        Example(single_precision, inputs=single),
-    )
 
     #: Share of a parameter's gradient that is lost: most of it.
     share: float = 0.5

@@ -49,6 +49,7 @@ def test_contracts_hold(copy: Path) -> None:
         ("initlint/probe/meter.py", "from initlint.rule import Rule", "No stage knows a rule"),
         ("initlint/source/frames.py", "import torch", "What needs no model"),
         ("initlint_rules/il101_constant_weight.py", "from initlint.source import syntax", "Rules import"),
+        ("initlint_rules/il101_constant_weight.py", "import torch", "What needs no model"),
         ("initlint/theory/sampling.py", "from initlint.theory import distributions", "no circle"),
     ],
 )

@@ -91,7 +91,11 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float | N
     "--timeout", type=click.FloatRange(0), callback=_finite, metavar="S",
     help=f"Seconds a target may take, 0: no limit.  [default: {TIMEOUT:g}]",
 )  # fmt: skip
-@click.option("--explain", metavar="RULE", help="Say what a rule finds, why it matters and what to do.")
+@click.option(
+    "--explain",
+    metavar="RULE",
+    help="Say what a rule finds, why, and what to do; with -v, show its example models.",
+)
 @click.option("--list-rules", is_flag=True, help="List all rules.")
 @click.option("-q", "--quiet", is_flag=True, help="Findings only.")
 @click.option("-v", "--verbose", is_flag=True, help="Every parameter, timings, warnings and tracebacks.")
@@ -166,7 +170,10 @@ def _run(options: Options) -> int:
         from initlint.report import rule_page, rule_table
 
         catalogue = registry.load()
-        _print(rule_page(catalogue.find(options.explain)) if options.explain else rule_table(catalogue.rules))
+        if options.explain:
+            _print(rule_page(catalogue.find(options.explain), examples=options.verbose))
+        else:
+            _print(rule_table(catalogue.rules))
         return 0
     return _lint(options)
 

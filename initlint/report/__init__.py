@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from initlint.report.folding import fold
     from initlint.report.formats import FORMATS
     from initlint.report.pages import rule_page, rule_table
     from initlint.report.records import (
@@ -30,6 +31,7 @@ __all__ = [
     "TargetReport",
     "Tool",
     "ascii_only",
+    "fold",
     "rule_page",
     "rule_table",
 ]
@@ -37,6 +39,7 @@ __all__ = [
 _MODULES = {
     "FORMATS": "formats",
     "ascii_only": "text",
+    "fold": "folding",
     "rule_page": "pages",
     "rule_table": "pages",
 }

@@ -40,11 +40,15 @@ def prose(rule: type[Rule]) -> Prose:
     return Prose(fact, "\n\n".join(body[:-1]), body[-1] if body else "", tuple(_entries(references)))
 
 
-def rule_page(rule: type[Rule]) -> str:
-    """Everything about one rule: what it says, its options, and the models that it is tried on."""
+def rule_page(rule: type[Rule], *, examples: bool = True) -> str:
+    """Everything about one rule: what it says, its options, and the models that it is tried on.
+
+    Reading the models imports torch; without `examples` they are left out.
+    """
     said = prose(rule)
-    found = [line for example in rule.examples if example.finds for line in _example(example)]
-    silent = [line for example in rule.examples if not example.finds for line in _example(example)]
+    tried = rule.examples if examples else ()
+    found = [line for example in tried if example.finds for line in _example(example)]
+    silent = [line for example in tried if not example.finds for line in _example(example)]
     sections = {
         "Why": [said.why],
         "What to do": [said.remedy],

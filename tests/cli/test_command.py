@@ -111,6 +111,8 @@ def test_explain_by_code_and_by_name(capsys: pytest.CaptureFixture[str]) -> None
     assert (status, err) == (0, "")
     assert by_code.startswith("# IL301 uninitialized-memory\n")
     assert lint(capsys, "--explain", "uninitialized-memory") == (0, by_code, "")
+    assert "## Found" not in by_code
+    assert "## Found" in lint(capsys, "--explain", "IL301", "-v")[1]
     status, out, err = lint(capsys, "--explain", "uninitialised-memory")
     assert (status, out) == (2, "")
     assert err == "initlint: unknown rule 'uninitialised-memory'; did you mean uninitialized-memory?\n"

@@ -56,7 +56,7 @@ def test_the_test_can_fail(tmp_path: Path) -> None:
     "used",
     [
         "import initlint\nassert [getattr(initlint, name) for name in initlint.__all__]",
-        "from initlint import registry\nassert all(rule.examples for rule in registry.load().rules)",
+        "from initlint import registry\nassert registry.load().rules",
     ],
     ids=["the package and its exports", "rules"],
 )

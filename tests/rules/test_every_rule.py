@@ -17,7 +17,8 @@ from initlint.engine.examine import examine
 from initlint.finding import SEVERITIES, Finding
 from initlint.report.pages import prose, reasons
 from initlint.report.records import TargetReport
-from initlint.rule import NEEDS, Example, Rule, subjects
+from initlint.rule import NEEDS, Example, Rule
+from initlint.testing import check_example, tried
 
 RULES = registry.load().rules
 EXAMPLES = [
@@ -35,10 +36,6 @@ def lint(
     return examine(build.__name__, lambda: build, rules, inputs=inputs)
 
 
-def tried(rule: type[Rule], example: Example) -> TargetReport:
-    return lint(example.build, [rule(**example.options)], example.inputs)
-
-
 @cache
 def of(odd: Odd) -> TargetReport:
     return lint(odd.build, [rule() for rule in RULES], odd.inputs)
@@ -53,14 +50,7 @@ def flat(findings: Sequence[Finding]) -> list[Finding]:
 
 @pytest.mark.parametrize(("rule", "example"), EXAMPLES)
 def test_example(rule: type[Rule], example: Example) -> None:
-    report = tried(rule, example)
-    assert report.error is None
-    assert report.not_run == ()
-    named = {name for finding in report.findings for name in subjects(finding)}
-    if example.finds:
-        assert set(example.finds) <= named
-    else:
-        assert not report.findings
+    check_example(rule, example)
 
 
 @each_rule
@@ -79,13 +69,6 @@ def test_findings_say_what_was_measured_and_how_bad_it_is(rule: type[Rule]) -> N
         assert not finding.message.endswith(".")
         assert finding.help.strip()
         assert finding.measured
-
-
-@pytest.mark.parametrize(("rule", "example"), EXAMPLES)
-def test_what_a_rule_suggests_is_a_remedy(rule: type[Rule], example: Example) -> None:
-    """Run on the example's model, the suggested code makes the finding go away."""
-    for finding in tried(rule, example).findings:
-        assert finding.suggestion is None or finding.suggestion.verified, finding.suggestion
 
 
 # ---------------------------------------------------------------- prose
