@@ -35,6 +35,8 @@ if TYPE_CHECKING:
         Tie,
         Unregistered,
         Use,
+        UsedTensor,
+        Weight,
         Wiring,
         Write,
     )
@@ -85,6 +87,8 @@ __all__ = [
     "Tie",
     "Unregistered",
     "Use",
+    "UsedTensor",
+    "Weight",
     "Wiring",
     "Write",
     "__version__",

@@ -9,7 +9,7 @@ from initlint import Rule
 from initlint.analysis.remedies import redraw
 
 if TYPE_CHECKING:
-    from initlint import Evidence, Finding, Tensor
+    from initlint import Evidence, Finding, Weight
 
 
 class ConstantWeight(Rule):
@@ -38,7 +38,7 @@ class ConstantWeight(Rule):
         stuck_sites = {weight.site for weight in model.weights if _stuck(weight)}
         for weight in sorted(model.weights, key=lambda weight: not _stuck(weight)):
             figures, settled = weight.statistics, weight.confirmation
-            if figures is None or settled is None or not figures.constant:
+            if settled is None or not figures.constant:
                 continue
             if _stuck(weight):
                 yield self.finding(
@@ -63,12 +63,11 @@ class ConstantWeight(Rule):
                 )
 
 
-def _stuck(weight: Tensor) -> bool:
+def _stuck(weight: Weight) -> bool:
     """All of its units are equal, and stay so although they learn."""
-    figures, settled = weight.statistics, weight.confirmation
+    settled = weight.confirmation
     return (
-        figures is not None
-        and figures.constant
+        weight.statistics.constant
         and settled is not None
         and settled.units > 1
         and settled.stuck_units == settled.units
@@ -76,10 +75,10 @@ def _stuck(weight: Tensor) -> bool:
     )
 
 
-def _shares_inputs(model: Evidence, weight: Tensor) -> bool:
+def _shares_inputs(model: Evidence, weight: Weight) -> bool:
     """Several units sum the same inputs: no depth-wise kernel, no stack, no part of a computed weight."""
     use = weight.use
-    if use is None or use.groups > 1 or use.fan_in is None or use.fan_in < 2:
+    if use.groups > 1 or use.fan_in is None or use.fan_in < 2:
         return False
     if use.reaches_output and not use.wiring.sources and use.depth < 2:
         return False  # of a linear model: the loss is convex in it, and each output has weights of its own
@@ -89,7 +88,7 @@ def _shares_inputs(model: Evidence, weight: Tensor) -> bool:
     return any(weight.shape[axis] > 1 for axis in use.outputs)
 
 
-def _told_apart(weight: Tensor) -> str:
-    if weight.use is not None and weight.use.role == "recurrent":
+def _told_apart(weight: Weight) -> str:
+    if weight.use.role == "recurrent":
         return "their biases and the other weights of their gates"
-    return "their targets" if weight.use is not None and weight.use.reaches_output else "their biases"
+    return "their targets" if weight.use.reaches_output else "their biases"

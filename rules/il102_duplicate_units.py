@@ -34,7 +34,7 @@ class DuplicateUnits(Rule):
     def check(self, model: Evidence) -> Iterator[Finding]:
         for weight in model.weights:
             figures, settled = weight.statistics, weight.confirmation
-            if figures is None or settled is None or figures.constant or settled.zero_gradient:
+            if settled is None or figures.constant or settled.zero_gradient:
                 continue
             if settled.stuck_units:
                 yield self.finding(

@@ -13,7 +13,7 @@ from initlint.analysis.remedies import redraw
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from initlint import Evidence, Finding, Tensor
+    from initlint import Evidence, Finding, Tensor, Weight
 
 
 class DeadZeroInit(Rule):
@@ -49,7 +49,7 @@ class DeadZeroInit(Rule):
         alone = {weight.name: drawn for weight, drawn in emptied(model)}
         for weight in model.weights:
             figures, settled = weight.statistics, weight.confirmation
-            if figures is None or settled is None or not weight.requires_grad:
+            if settled is None or not weight.requires_grad:
                 continue
             if figures.constant and settled.zero_gradient:
                 yield self._dead(weight, figures.mean, settled.steps, _shut_gates(model, weight))
@@ -84,8 +84,8 @@ class DeadZeroInit(Rule):
             severity="note",
         )
 
-    def _odd(self, weight: Tensor, drawn: Sequence[Tensor]) -> Finding:
-        std = drawn[0].statistics.std if drawn[0].statistics is not None else 0.0
+    def _odd(self, weight: Weight, drawn: Sequence[Weight]) -> Finding:
+        std = drawn[0].statistics.std
         more = f" and {len(drawn) - 1} more like it are" if len(drawn) > 1 else " is"
         return self.finding(
             weight,
@@ -101,11 +101,9 @@ def _shut_gates(model: Evidence, weight: Tensor) -> tuple[Tensor, ...]:
     """Zero factors of its output that are no weights themselves, and that have no gradient either."""
     return tuple(
         gate
-        for gate in model.parameters
-        if gate.use is not None
-        and gate.use.role in ("scalar", "gain")
+        for gate in model.used_parameters
+        if gate.use.role in ("scalar", "gain")
         and weight.name in gate.use.wiring.sources
-        and gate.statistics is not None
         and gate.statistics.absmax == 0
         and gate.gradient is not None
         and gate.gradient.scale is not None
@@ -118,9 +116,7 @@ def _starved(model: Evidence, weight: Tensor) -> list[str]:
     return [
         other.name
         for other in model.weights
-        if other.use is not None
-        and weight.name in other.use.wiring.sources
-        and other.statistics is not None
+        if weight.name in other.use.wiring.sources
         and other.statistics.std > 0
         and (signal := model.output_of(other)) is not None
         and signal.input_rms == 0

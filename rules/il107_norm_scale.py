@@ -10,7 +10,7 @@ from initlint import Rule
 from initlint.analysis.remedies import fill
 
 if TYPE_CHECKING:
-    from initlint import Evidence, Finding, Tensor, Use, Write
+    from initlint import Evidence, Finding, Tensor, Use, UsedTensor, Weight, Write
 
 
 class NormScale(Rule):
@@ -39,9 +39,9 @@ class NormScale(Rule):
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         yield from self._inverted(model)
-        for gain in model.parameters:
+        for gain in model.used_parameters:
             figures, use = gain.statistics, gain.use
-            if figures is None or use is None or use.role != "gain" or use.offset is None:
+            if use.role != "gain" or use.offset is None:
                 continue
             mean = figures.mean + use.offset
             if not hypot(mean - 1, figures.std) > self.distance:
@@ -63,15 +63,15 @@ class NormScale(Rule):
 
     def _inverted(self, model: Evidence) -> Iterator[Finding]:
         """A length of 1/√n for vectors of n values, as the probe shows (√n in Nguyen & Salazar, 2019)."""
-        for gain in model.parameters:
+        for gain in model.used_parameters:
             figures, use = gain.statistics, gain.use
-            if use is None or figures is None or gain.elements != 1 or figures.mean <= 0:
+            if gain.elements != 1 or figures.mean <= 0:
                 continue
             if use.role != "scalar" or not use.normalised_before or use.wiring.cosine or use.wiring.steps:
                 continue
             for reader in model.weights:
                 taken = _taken(model, gain, reader)
-                n = reader.use.fan_in if reader.use is not None else None
+                n = reader.use.fan_in
                 if taken is None or not n or not isclose(figures.mean * sqrt(n), 1, rel_tol=1e-3):
                     continue
                 if isclose(taken * n, 1, rel_tol=0.1):
@@ -87,10 +87,10 @@ class NormScale(Rule):
                     break
 
 
-def _taken(model: Evidence, gain: Tensor, reader: Tensor) -> float | None:
+def _taken(model: Evidence, gain: UsedTensor, reader: Weight) -> float | None:
     """Rms of what a weight takes in, if a gain is applied in front of it with no weight between."""
     one, other = gain.use, reader.use
-    if one is None or other is None or other.depth != one.depth + 1:
+    if other.depth != one.depth + 1:
         return None
     if one.wiring.sources != other.wiring.sources:
         return None

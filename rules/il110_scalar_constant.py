@@ -11,7 +11,7 @@ from initlint.analysis.recipes.adapters import branch
 from initlint.analysis.recipes.similarity import effective
 
 if TYPE_CHECKING:
-    from initlint import Evidence, Finding, Severity, Tensor, Use
+    from initlint import Evidence, Finding, Severity, Tensor, Use, UsedTensor
 
 
 class ScalarConstant(Rule):
@@ -38,9 +38,9 @@ class ScalarConstant(Rule):
     smallest: float = 0.001  #: of attention scores: 1/√d is that small for heads of a million features
 
     def check(self, model: Evidence) -> Iterator[Finding]:
-        for tensor in model.parameters:
+        for tensor in model.used_parameters:
             use, figures = tensor.use, tensor.statistics
-            if use is None or figures is None or not figures.constant or not _is_factor(tensor, use):
+            if not figures.constant or not _is_factor(tensor, use):
                 continue
             inverted = any(step.operation == "reciprocal" for step in use.wiring.steps)
             if inverted and figures.mean == 0:
@@ -63,10 +63,9 @@ class ScalarConstant(Rule):
                 yield self._report(tensor, what, scale, f"above {self.smallest:g}")
 
     def _report(
-        self, tensor: Tensor, what: str, scale: float, expected: str, severity: Severity | None = None
+        self, tensor: UsedTensor, what: str, scale: float, expected: str, severity: Severity | None = None
     ) -> Finding:
-        steps = tensor.use.wiring.steps if tensor.use is not None else ()
-        stored = tensor.statistics.mean if tensor.statistics is not None else 0.0
+        steps, stored = tensor.use.wiring.steps, tensor.statistics.mean
         through = f" through {', '.join(step.operation for step in steps)}" if steps else ""
         return self.finding(
             tensor,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from initlint import Rule, theory
 
 if TYPE_CHECKING:
-    from initlint import Evidence, Finding, Tensor
+    from initlint import Evidence, Finding, Tensor, Weight
 
 
 class BoundExceeded(Rule):
@@ -49,9 +49,9 @@ class BoundExceeded(Rule):
             if found is not None:
                 yield found
 
-    def _beyond_uniform(self, weight: Tensor) -> Finding | None:
+    def _beyond_uniform(self, weight: Weight) -> Finding | None:
         use, figures = weight.use, weight.statistics
-        if use is None or figures is None or not use.fan_in:
+        if not use.fan_in:
             return None
         limit = theory.default_bound(use.fan_in)
         if figures.absmax <= limit * (1 + ROUNDING):
@@ -64,9 +64,9 @@ class BoundExceeded(Rule):
             help=f"draw it with nn.init.uniform_(weight, -{limit:.3g}, {limit:.3g})",
         )
 
-    def _beyond_scheme(self, weight: Tensor) -> Finding | None:
+    def _beyond_scheme(self, weight: Weight) -> Finding | None:
         figures, scheme = weight.statistics, weight.scheme
-        if figures is None or scheme is None or scheme.fit != "bulk" or not scheme.std:
+        if scheme is None or scheme.fit != "bulk" or not scheme.std:
             return None
         limit = max(theory.largest(figures.count) * scheme.std, scheme.bound or 0.0)
         if figures.absmax <= max(limit, self.outlier * scheme.std):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Location, Rule, theory
+from initlint import Location, Rule, Weight, theory
 from initlint.analysis import symptoms
 from initlint.analysis.remedies import redraw
 
 if TYPE_CHECKING:
-    from initlint import Evidence, Finding, Tensor
+    from initlint import Evidence, Finding
 
 
 class TinyVariance(Rule):
@@ -60,7 +60,7 @@ class TinyVariance(Rule):
     def _alone(self, model: Evidence) -> Iterator[Finding]:
         for weight in model.weights:
             use, figures = weight.use, weight.statistics
-            if use is None or figures is None or not use.fan_in or figures.constant:
+            if not use.fan_in or figures.constant:
                 continue
             if use.reaches_output or use.ends_residual or figures.std >= self.usual:
                 continue
@@ -94,36 +94,36 @@ class TinyVariance(Rule):
             if len(small[1]) != 1 or len(large[1]) != 1 or not 0 < small[0] * self.lost < large[0]:
                 continue
             mine, other = model.by_name[small[1][0]], model.by_name[large[1][0]]
-            if not all(map(_drawn, (mine, other))) or mine.gain * self.lost > other.gain:
+            if not isinstance(mine, Weight) or not isinstance(other, Weight):
+                continue
+            if not (_drawn(mine) and _drawn(other)) or mine.gain * self.lost > other.gain:
                 continue
             yield self.finding(
                 mine,
                 f"its output of rms {small[0]:.3g} is added to that of {other.name}, of rms {large[0]:.3g}, "
                 "and lost in it",
-                measured={"std": mine.statistics.std if mine.statistics else 0.0, "summand": small[0]},
-                expected={"std": other.statistics.std if other.statistics else 0.0, "summand": large[0]},
+                measured={"std": mine.statistics.std, "summand": small[0]},
+                expected={"std": other.statistics.std, "summand": large[0]},
                 help="draw both branches at one scale",
                 locations=[Location(other.site, f"{other.name} is drawn here")] if other.site else (),
             )
 
 
-def _drawn(weight: Tensor) -> bool:
+def _drawn(weight: Weight) -> bool:
     """A matrix or kernel that the model's own code drew, neither a head nor the end of a branch."""
     use, write = weight.use, weight.provenance.last_write
-    if use is None or use.role not in ("matrix", "kernel") or use.reaches_output or use.ends_residual:
+    if use.role not in ("matrix", "kernel") or use.reaches_output or use.ends_residual:
         return False
     return write is not None and not write.default and write.kind == "random"
 
 
-def _in_head(model: Evidence, weight: Tensor) -> bool:
+def _in_head(model: Evidence, weight: Weight) -> bool:
     """The line that wrote it wrote the output layer behind it too, and nothing in front of it."""
     written = weight.provenance.last_write
-    if weight.use is None or written is None or written.default:
+    if written is None or written.default:
         return False
     before = [model.by_name[name] for name in weight.use.wiring.sources]
-    behind = [
-        w for w in model.weights if w.use and w.use.reaches_output and weight.name in w.use.wiring.sources
-    ]
+    behind = [w for w in model.weights if w.use.reaches_output and weight.name in w.use.wiring.sources]
     return (
         bool(before and behind)
         and all(w.site == weight.site for w in behind)

@@ -46,7 +46,7 @@ class HugeVariance(Rule):
     def check(self, model: Evidence) -> Iterator[Finding]:
         for weight in model.weights:
             use, figures = weight.use, weight.statistics
-            if use is None or figures is None or not use.fan_in or use.lookup_too or _waves(use):
+            if not use.fan_in or use.lookup_too or _waves(use):
                 continue
             # A constant behind the product, as in scaled dot products, takes part of the scale away.
             shrunk = min(abs(use.wiring.factor or 1.0), 1.0)

@@ -13,7 +13,7 @@ from initlint.analysis.fans import rooted
 from initlint.analysis.remedies import redraw
 
 if TYPE_CHECKING:
-    from initlint import Evidence, Finding, Tensor
+    from initlint import Evidence, Finding, Weight
     from initlint.analysis.chains import Chain
     from initlint.analysis.fans import Slip
 
@@ -70,7 +70,7 @@ class GainMismatch(Rule):
             if not told & {weight.name for weight in chain.weights}:
                 yield from self._unsuited(model, chain)
 
-    def _slips(self, model: Evidence) -> Iterator[tuple[Tensor, Slip]]:
+    def _slips(self, model: Evidence) -> Iterator[tuple[Weight, Slip]]:
         """Weights whose scale lost a root on its way, by enough to be seen behind them."""
         for weight in model.weights:
             slip = rooted(weight)

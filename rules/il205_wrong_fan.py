@@ -11,7 +11,7 @@ from initlint.analysis import symptoms
 from initlint.analysis.fans import NAMES, misreading
 
 if TYPE_CHECKING:
-    from initlint import Evidence, Finding, Tensor
+    from initlint import Evidence, Finding, Weight
     from initlint.analysis.fans import Misreading
 
 
@@ -56,30 +56,30 @@ class WrongFan(Rule):
             wrong = misreading(model, weight)
             if wrong is None or max(wrong.ratio, 1 / wrong.ratio) < self.ratio:
                 continue
-            shows, figures, off = self._shows(model, weight, wrong), weight.statistics, wrong.ratio
-            if not shows and wrong.by != "call" and weight.use and weight.use.reaches_output:
+            shows, off = self._shows(model, weight, wrong), wrong.ratio
+            if not shows and wrong.by != "call" and weight.use.reaches_output:
                 continue  # 1/√fan_out is a known scale of a head
             fan = f"{NAMES[wrong.mode]} {wrong.true:.6g}"
             amount = f"{off:.3g} times too large" if off > 1 else f"{1 / off:.3g} times too small"
             yield self.finding(
                 weight,
                 f"{wrong.text}, but this weight is used with {fan}: its outputs are {amount}",
-                measured={"fan": wrong.fan, "std": figures.std if figures else 0.0},
+                measured={"fan": wrong.fan, "std": weight.statistics.std},
                 expected={"fan": wrong.true, "std": wrong.gain / sqrt(wrong.true)},
                 help=f"draw it with a std of {wrong.gain / sqrt(wrong.true):.3g}, computed from {fan}",
                 severity=None if shows else "note",
             )
 
-    def _shows(self, model: Evidence, weight: Tensor, wrong: Misreading) -> bool:
+    def _shows(self, model: Evidence, weight: Weight, wrong: Misreading) -> bool:
         """The signal is off as the fan is, and no normalisation corrects it."""
         if max(wrong.ratio, 1 / wrong.ratio) < self.visible or symptoms.decides(model, weight):
             return False
         if symptoms.of_excess(model, weight) if wrong.ratio > 1 else symptoms.of_lack(model, weight):
             return True
-        factor, use = symptoms.amplification(model, weight), weight.use
-        if factor is None or use is None or symptoms.restored(model, weight):
+        factor = symptoms.amplification(model, weight)
+        if factor is None or symptoms.restored(model, weight):
             return False
-        if use.reaches_output and wrong.by != "call":
+        if weight.use.reaches_output and wrong.by != "call":
             return False
         off = factor / wrong.gain
         return off > self.visible / TOLERANCE if wrong.ratio > 1 else off < TOLERANCE / self.visible

@@ -10,7 +10,7 @@ from initlint import Rule, theory
 from initlint.analysis.remedies import redraw
 
 if TYPE_CHECKING:
-    from initlint import Evidence, Finding, Tensor
+    from initlint import Evidence, Finding, Weight
 
 
 class BiasedMean(Rule):
@@ -38,7 +38,7 @@ class BiasedMean(Rule):
     def check(self, model: Evidence) -> Iterator[Finding]:
         for weight in model.weights:
             figures, size = weight.statistics, _size(weight)
-            if figures is None or size is None or figures.constant or not _random(weight):
+            if size is None or figures.constant or not _random(weight):
                 continue
             rows, columns = size
             common = abs(figures.mean) * math.sqrt(rows * columns)
@@ -55,17 +55,17 @@ class BiasedMean(Rule):
                 )
 
 
-def _size(weight: Tensor) -> tuple[int, int] | None:
+def _size(weight: Weight) -> tuple[int, int] | None:
     """Inputs and outputs of one matrix of the weight; None if it is no matrix."""
     use = weight.use
-    if use is None or not use.fan_in:
+    if not use.fan_in:
         return None
     stack = math.prod(weight.shape[axis] for axis in use.stacked) * use.groups
     outputs = weight.elements // max(use.fan_in * stack, 1)
     return (use.fan_in, outputs) if use.fan_in > 1 and outputs > 0 else None
 
 
-def _random(weight: Tensor) -> bool:
+def _random(weight: Weight) -> bool:
     """Its values were drawn, or look it where they come from outside torch; not computed, not loaded."""
     writes = (*weight.provenance.writes, *weight.provenance.origins)
     if any(w.pretrained for w in writes):

@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Location, Rule
+from initlint import Location, Rule, UsedTensor, Weight, theory
 from initlint.analysis import symptoms
 from initlint.analysis.signal_path import sources
 
 if TYPE_CHECKING:
-    from initlint import Evidence, Finding, Signal, Tensor
+    from initlint import Evidence, Finding, Signal
 
 
 class EmbeddingScale(Rule):
@@ -84,7 +84,11 @@ class EmbeddingScale(Rule):
         for logits in model.logits:
             excess = logits.loss - math.log(logits.classes)
             for weight in model.named(logits.weights):
-                gain = min(_gain(weight), symptoms.amplification(model, weight) or math.inf)
+                if not isinstance(weight, Weight) or not weight.use.fan_in:
+                    continue
+                expected = theory.expected_std(weight.use.fan_in)
+                gain = weight.statistics.rms / expected
+                gain = min(gain, symptoms.amplification(model, weight) or math.inf)
                 if logits.std > self.sharp < gain and excess > 1:
                     yield self.finding(
                         weight,
@@ -92,13 +96,13 @@ class EmbeddingScale(Rule):
                         f"{logits.loss:.3g}, where even odds among {logits.classes} have "
                         f"{math.log(logits.classes):.3g}: the weight multiplies the scale by {gain:.3g}",
                         help="draw it with a standard deviation of about "
-                        f"{weight_std(weight):.2g}, 1/√{weight.use.fan_in if weight.use else '?'}",
-                        measured={"std": weight.statistics.std if weight.statistics else math.nan},
-                        expected={"std": weight_std(weight)},
+                        f"{expected:.2g}, 1/√{weight.use.fan_in}",
+                        measured={"std": weight.statistics.std},
+                        expected={"std": expected},
                     )
 
 
-def _summands(model: Evidence, total: Signal) -> tuple[Tensor | None, Signal | None]:
+def _summands(model: Evidence, total: Signal) -> tuple[UsedTensor | None, Signal | None]:
     """The drawn table or lookup that is the larger summand, and the signal that is the smaller one.
 
     A computed table (sinusoidal positions) has the size of its formula.
@@ -112,24 +116,11 @@ def _summands(model: Evidence, total: Signal) -> tuple[Tensor | None, Signal | N
     tables = [
         t
         for t in model.named(sorted(names))
-        if t.use is not None and t.use.role in ("table", "lookup") and t.drawn
+        if isinstance(t, UsedTensor) and t.use.role in ("table", "lookup") and t.drawn
     ]
     return (tables[0], quiet) if len(tables) == 1 else (None, None)
 
 
-def _accumulated(table: Tensor, size: float) -> bool:
+def _accumulated(table: UsedTensor, size: float) -> bool:
     """What is added is far larger than the table: a sum over steps that the table is added to in each."""
-    figures, use = table.statistics, table.use
-    return figures is not None and use is not None and use.uses > 1 and size > 4 * figures.absmax
-
-
-def weight_std(weight: Tensor) -> float:
-    """1/√fan_in."""
-    fan_in = weight.use.fan_in if weight.use is not None and weight.use.fan_in else 1
-    return 1 / math.sqrt(fan_in)
-
-
-def _gain(weight: Tensor) -> float:
-    """By how much the weight multiplies the rms of its input."""
-    figures = weight.statistics
-    return figures.rms / weight_std(weight) if figures is not None and weight.use is not None else 0.0
+    return table.use.uses > 1 and size > 4 * table.statistics.absmax

@@ -11,7 +11,7 @@ from initlint.analysis import symptoms
 from initlint.analysis.remedies import fill
 
 if TYPE_CHECKING:
-    from initlint import Evidence, Finding, Tensor
+    from initlint import Evidence, Finding, UsedTensor
 
 
 class LargeBias(Rule):
@@ -48,9 +48,9 @@ class LargeBias(Rule):
     units: float = 0.5  #: share of the units; the forget gates of a fused bias are a quarter
 
     def check(self, model: Evidence) -> Iterator[Finding]:
-        for bias in model.parameters:
+        for bias in model.used_parameters:
             use, figures = bias.use, bias.statistics
-            if use is None or use.role != "shift" or figures is None or _taken_out(model, bias):
+            if use.role != "shift" or _taken_out(model, bias):
                 continue
             spread = _spread(model, bias)
             if spread is None or (spread == 0 and not figures.constant) or _beside_zeros(model, bias):
@@ -71,13 +71,13 @@ class LargeBias(Rule):
                 )
 
 
-def _spread(model: Evidence, bias: Tensor) -> float | None:
+def _spread(model: Evidence, bias: UsedTensor) -> float | None:
     """Rms of what a bias is added to; None where the probe does not tell."""
     added = model.output_of(bias)
-    if added is not None and bias.name in added.weights and bias.statistics and bias.statistics.constant:
+    if added is not None and bias.name in added.weights and bias.statistics.constant:
         return added.forward.std
-    weight = _weight(model, bias)
-    if weight is not None and weight.use is not None and weight.statistics is not None:
+    weight = model.weight_of(bias)
+    if weight is not None and not weight.use.wiring.unit:
         if weight.use.role == "gain":
             return weight.statistics.rms
         if weight.use.fan_in:
@@ -90,35 +90,24 @@ def _spread(model: Evidence, bias: Tensor) -> float | None:
     return signal.across_inputs * signal.forward.rms
 
 
-def _weight(model: Evidence, bias: Tensor) -> Tensor | None:
-    """The weight of the same layer."""
-    stem = bias.name.removesuffix(bias.local_name)
-    return model.by_name.get(stem + bias.local_name.replace("bias", "weight"))
-
-
-def _beside_zeros(model: Evidence, bias: Tensor) -> bool:
+def _beside_zeros(model: Evidence, bias: UsedTensor) -> bool:
     """A layer whose weight starts at zero starts as the constant that somebody chose: a gate, a prior."""
-    weight = _weight(model, bias)
-    if weight is None or weight.statistics is None or (weight.use is not None and weight.use.ends_residual):
-        return False
-    return weight.statistics.absmax == 0
+    weight = model.weight_of(bias)
+    return weight is not None and not weight.use.ends_residual and weight.statistics.absmax == 0
 
 
-def _dense(model: Evidence, bias: Tensor) -> bool:
+def _dense(model: Evidence, bias: UsedTensor) -> bool:
     """Its outputs are rows of values for many places, of which few hold an object."""
     signal = model.output_of(bias)
     return signal is not None and len(signal.shape) > 2
 
 
-def _taken_out(model: Evidence, bias: Tensor) -> bool:
+def _taken_out(model: Evidence, bias: UsedTensor) -> bool:
     """The mean of every unit is subtracted again, or a softmax cancels what all its choices share."""
-    use, figures = bias.use, bias.statistics
-    if use is None or figures is None:
-        return False
-    weight = _weight(model, bias)
-    fused = weight is not None and weight.use is not None and weight.use.parts > 1
+    use, weight = bias.use, model.weight_of(bias)
+    fused = weight is not None and weight.use.parts > 1
     if use.activation == "softmax" and not fused:  # of fused projections the values reach the output
-        return figures.constant if use.reaches_output else not symptoms.saturates(model, bias)
+        return bias.statistics.constant if use.reaches_output else not symptoms.saturates(model, bias)
     if not use.normalised_after:
         return False
     reached = {use.node}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from math import hypot
 from typing import TYPE_CHECKING
 
-from initlint import Rule
+from initlint import Rule, UsedTensor
 from initlint.analysis.culprits import writers
 from initlint.analysis.locations import told
 from initlint.analysis.signal_path import spread, upstream
@@ -83,8 +83,10 @@ class DeadUnits(Rule):
 def _outweighing(model: Evidence, before: Signal) -> float | None:
     """A constant bias below zero that no draw of the weights beside it would have made up for."""
     for tensor in model.named(before.weights):
-        figures = tensor.statistics if tensor.use is not None and tensor.use.role == "shift" else None
-        if figures is None or not figures.constant or figures.mean >= 0:
+        if not isinstance(tensor, UsedTensor) or tensor.use.role != "shift":
+            continue
+        figures = tensor.statistics
+        if not figures.constant or figures.mean >= 0:
             continue
         drawn = hypot(before.forward.mean - figures.mean, before.forward.std)
         if -figures.mean > OUTWEIGHS * drawn:

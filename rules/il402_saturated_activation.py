@@ -12,7 +12,7 @@ from initlint.analysis.locations import told
 from initlint.analysis.signal_path import spread, upstream
 
 if TYPE_CHECKING:
-    from initlint import Evidence, Finding, Signal, Tensor
+    from initlint import Evidence, Finding, Signal, Tensor, UsedTensor
 
 RAREST = -7.0  # logarithm of the odds of a thousandth
 
@@ -61,11 +61,8 @@ class SaturatedActivation(Rule):
                 continue
             scales = [
                 t
-                for t in model.parameters
-                if t.use is not None
-                and t.use.wiring.cosine
-                and symptoms.hardens(model, t)
-                and _behind(t, guilty)
+                for t in model.used_parameters
+                if t.use.wiring.cosine and symptoms.hardens(model, t) and _behind(t, guilty)
             ]
             guilty = (*scales, *guilty)
             values = "rows" if function == "softmax" else "values"
@@ -84,9 +81,9 @@ class SaturatedActivation(Rule):
             )
 
 
-def _behind(factor: Tensor, weights: Iterable[Tensor]) -> bool:
+def _behind(factor: UsedTensor, weights: Iterable[Tensor]) -> bool:
     """It multiplies what these weights give."""
-    return factor.use is not None and any(w.name in factor.use.wiring.sources for w in weights)
+    return any(w.name in factor.use.wiring.sources for w in weights)
 
 
 def _prior(model: Evidence, signal: Signal) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from math import isfinite, log, prod
 from typing import TYPE_CHECKING
 
-from initlint import Rule, theory
+from initlint import Rule, UsedTensor, theory
 from initlint.analysis import symptoms
 from initlint.analysis.culprits import writers
 from initlint.analysis.locations import told
@@ -76,10 +76,11 @@ class InitialLoss(Rule):
             if signal.function != "sigmoid" or positions < self.positions or not beside:
                 continue
             before = upstream(model, signal)
-            used = [t for t in model.named(before.weights) if t.use is not None] if before is not None else []
-            if not any(t.use.role == "kernel" for t in used if t.use is not None):
+            named = model.named(before.weights) if before is not None else ()
+            used = [t for t in named if isinstance(t, UsedTensor)]
+            if not any(t.use.role == "kernel" for t in used):
                 continue  # the further axes are no positions
-            biases = [t for t in used if t.use is not None and t.use.role == "shift"]
+            biases = [t for t in used if t.use.role == "shift"]
             if abs(signal.forward.mean - 0.5) < EVEN and signal.forward.std < EVEN and biases:
                 yield self.finding(
                     biases[0],

@@ -11,7 +11,7 @@ from initlint import theory
 from initlint.analysis.fans import chosen
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Scheme, Tensor, Write
+    from initlint.evidence import Evidence, Scheme, Weight, Write
     from initlint.finding import Site
 
 FEWEST = 3  # weights that make a chain
@@ -27,7 +27,7 @@ class Chain:
     the last weight's input is of the first's, `steps` layers later.
     """
 
-    weights: tuple[Tensor, ...]
+    weights: tuple[Weight, ...]
     activation: str
     text: str
     gain: float
@@ -37,10 +37,10 @@ class Chain:
 
 def chains(model: Evidence) -> Iterator[Chain]:
     """Chains of explicitly drawn weights without normalisation, residual sums or output in between."""
-    groups: dict[tuple[Site | None, str], list[tuple[Tensor, Scheme]]] = {}
+    groups: dict[tuple[Site | None, str], list[tuple[Weight, Scheme]]] = {}
     for weight in model.weights:
         use, write = weight.use, weight.provenance.last_write
-        if use is None or write is None or write.default or use.role == "recurrent":
+        if write is None or write.default or use.role == "recurrent":
             continue
         if use.normalised_before or use.normalised_after or use.ends_residual or use.reaches_output:
             continue
@@ -64,11 +64,11 @@ def _backward(write: Write, scheme: Scheme, activation: str | None) -> bool:
     return mode == "fan_out" and fits
 
 
-def _chain(model: Evidence, activation: str, members: list[tuple[Tensor, Scheme]]) -> Chain | None:
-    members.sort(key=lambda member: member[0].use.depth if member[0].use else 0)
+def _chain(model: Evidence, activation: str, members: list[tuple[Weight, Scheme]]) -> Chain | None:
+    members.sort(key=lambda member: member[0].use.depth)
     weights = tuple(weight for weight, _ in members)
     first, last = weights[0], weights[-1]
-    if len(weights) < FEWEST or first.use is None or last.use is None:
+    if len(weights) < FEWEST:
         return None
     steps = last.use.depth - first.use.depth
     entering = [model.output_of(weight) for weight in (first, last)]
@@ -90,7 +90,7 @@ def _sums(model: Evidence, first: str, last: str) -> bool:
     return any(signal.residual for signal in model.signals[order.index(first) : order.index(last)])
 
 
-def _gain(members: list[tuple[Tensor, Scheme]]) -> float:
+def _gain(members: list[tuple[Weight, Scheme]]) -> float:
     """Geometric mean of std·√fan_in, or of the gain of a scheme that also heeds the number of outputs.
 
     Where layers widen, orthogonal weights keep the norm instead of the rms, and Xavier's the mean of both.

@@ -19,7 +19,7 @@ from initlint.analysis.signal_path import (
 )
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Signal, Tensor
+    from initlint.evidence import Evidence, Signal, Tensor, UsedTensor
 
 
 def culprits(model: Evidence, steps: Iterable[Signal], *, falling: bool) -> tuple[Tensor, ...]:
@@ -56,7 +56,7 @@ def writers(model: Evidence, signal: Signal) -> tuple[Tensor, ...]:
     owners, names = {t.owner for t in found if t.owner}, set(nearest.weights)
     shifts = [
         t
-        for t in model.parameters
+        for t in model.used_parameters
         if _offset(t) > spread(nearest) and (t.owner in owners or _shifts(t) & names)
     ]
     found += tuple(t for t in shifts if t.name not in nearest.weights)
@@ -84,17 +84,14 @@ def _nearest(model: Evidence, signal: Signal) -> Iterator[Signal]:
                 stack.append(source)
 
 
-def _offset(tensor: Tensor) -> float:
-    figures = tensor.statistics
-    use = tensor.use
-    shift = use is not None and (use.role == "shift" or use.operation in ("aten.add", "aten.sub"))
-    return figures.rms if shift and figures is not None else 0.0
+def _offset(tensor: UsedTensor) -> float:
+    shift = tensor.use.role == "shift" or tensor.use.operation in ("aten.add", "aten.sub")
+    return tensor.statistics.rms if shift else 0.0
 
 
-def _shifts(tensor: Tensor) -> set[str]:
+def _shifts(tensor: UsedTensor) -> set[str]:
     """The weights whose outputs a tensor is added to, or subtracted from."""
-    use = tensor.use
-    return set(use.wiring.sources) if use is not None and use.role in ("shift", "scalar") else set()
+    return set(tensor.use.wiring.sources) if tensor.use.role in ("shift", "scalar") else set()
 
 
 def _way_up(model: Evidence, signal: Signal) -> Iterator[Signal]:

@@ -18,7 +18,7 @@ from initlint import theory
 from initlint.source import literals
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Tensor, Use, Write
+    from initlint.evidence import Evidence, Use, Weight, Write
 
 EXACT = 1e-5  # relative difference of two figures that come from one formula
 NAMES = {"fan_in": "fan-in", "fan_out": "fan-out", "fan_avg": "mean fan"}
@@ -52,10 +52,10 @@ class Misreading:
         return sqrt(self.true / self.fan)
 
 
-def misreading(model: Evidence, weight: Tensor) -> Misreading | None:
+def misreading(model: Evidence, weight: Weight) -> Misreading | None:
     """The wrong fan behind a weight's scale; None where it is right, or cannot be told."""
     use, write = weight.use, weight.provenance.last_write
-    if use is None or not use.fan_in or write is None or write.default or weight.statistics is None:
+    if not use.fan_in or write is None or write.default:
         return None
     call = write.operation.rpartition(".")[2]
     if call.startswith(("kaiming", "xavier")):
@@ -66,7 +66,7 @@ def misreading(model: Evidence, weight: Tensor) -> Misreading | None:
     return _of_values(weight, use)
 
 
-def chosen(weight: Tensor) -> bool:
+def chosen(weight: Weight) -> bool:
     """Its scale is a plain number that somebody chose, 0.02 say, not computed from a fan."""
     write = weight.provenance.last_write
     asked = _asked(weight, write) if write is not None else None
@@ -76,7 +76,7 @@ def chosen(weight: Tensor) -> bool:
 # ---------------------------------------------------------------- nn.init's own reading
 
 
-def _of_call(weight: Tensor, use: Use, write: Write, call: str) -> Misreading | None:
+def _of_call(weight: Weight, use: Use, write: Write, call: str) -> Misreading | None:
     arguments = write.arguments
     whole = write.elements == weight.elements
     stored = theory.fans(weight.shape) if whole else None
@@ -105,7 +105,7 @@ def _of_call(weight: Tensor, use: Use, write: Write, call: str) -> Misreading | 
     )
 
 
-def _right(weight: Tensor, use: Use, mode: str, drawn: int) -> Iterator[float]:
+def _right(weight: Weight, use: Use, mode: str, drawn: int) -> Iterator[float]:
     """The fans with which a call is right; forward and backward preserving are both accepted of fan_out.
 
     Whoever draws some of the rows by themselves (`drawn` values of all) takes these for the outputs, and
@@ -126,7 +126,7 @@ def _right(weight: Tensor, use: Use, mode: str, drawn: int) -> Iterator[float]:
         yield from outputs
 
 
-def _inputs(weight: Tensor, use: Use) -> tuple[float, ...]:
+def _inputs(weight: Weight, use: Use) -> tuple[float, ...]:
     """The true fan_in; of a strided transposed convolution also the one that leaves the stride out."""
     assert use.fan_in
     if not use.transposed:
@@ -134,7 +134,7 @@ def _inputs(weight: Tensor, use: Use) -> tuple[float, ...]:
     return use.fan_in, weight.shape[0] // use.groups * prod(weight.shape[2:])
 
 
-def _outputs(weight: Tensor, use: Use) -> tuple[float, ...]:
+def _outputs(weight: Weight, use: Use) -> tuple[float, ...]:
     """The true fan_out: of one of the matrices that are fused, and of one of a stack."""
     if not use.fan_out:
         return ()
@@ -161,7 +161,7 @@ def _nearest(read: float, right: tuple[float, ...]) -> float | None:
 # ---------------------------------------------------------------- fans written out by hand
 
 
-def _asked(weight: Tensor, write: Write) -> tuple[float, float] | None:
+def _asked(weight: Weight, write: Write) -> tuple[float, float] | None:
     """Std, and the number that was written down for it: bound of a uniform, std of a normal draw."""
     arguments, call = write.arguments, write.operation.rpartition(".")[2]
     origins = [origin.operation for origin in weight.provenance.origins]
@@ -204,7 +204,7 @@ def _varies(model: Evidence, write: Write, value: float) -> bool:
     return False
 
 
-def _of_formula(weight: Tensor, use: Use, std: float, written: float) -> Misreading | None:
+def _of_formula(weight: Weight, use: Use, std: float, written: float) -> Misreading | None:
     """The fan for which std = gain/√fan holds exactly, if it is no fan of the weight's."""
     if _is_right(weight, use, std):
         return None
@@ -224,7 +224,7 @@ def _of_formula(weight: Tensor, use: Use, std: float, written: float) -> Misread
     return Misreading(text, number, true, "fan_in" if true == use.fan_in else "fan_avg", gain, "formula")
 
 
-def _is_right(weight: Tensor, use: Use, std: float) -> bool:
+def _is_right(weight: Weight, use: Use, std: float) -> bool:
     """The std is a gain in use over the root of a fan that the weight has."""
     inputs, outputs = _inputs(weight, use), _outputs(weight, use)
     backward = outputs if use.role == "kernel" and not use.transposed else ()
@@ -245,7 +245,7 @@ def _gains(use: Use) -> dict[float, tuple[str, str]]:
     return {**GAINS, **SPECIAL.get(use.activation or "", {})}
 
 
-def _mistaken(weight: Tensor, use: Use) -> Iterator[tuple[float, str, float]]:
+def _mistaken(weight: Weight, use: Use) -> Iterator[tuple[float, str, float]]:
     """Numbers that are taken for a fan, what they are, and the fan that is meant."""
     assert use.fan_in
     if use.fused > 1 and use.fan_out:
@@ -259,7 +259,7 @@ def _mistaken(weight: Tensor, use: Use) -> Iterator[tuple[float, str, float]]:
         yield number, meaning, float(use.fan_in)
 
 
-def _numbers(weight: Tensor, use: Use) -> Iterator[tuple[float, str]]:
+def _numbers(weight: Weight, use: Use) -> Iterator[tuple[float, str]]:
     """Numbers that are taken for the fan-in, and what they are."""
     shape, stored = weight.shape, theory.fans(weight.shape)
     receptive = prod(shape[2:]) if use.role == "kernel" else 1
@@ -286,7 +286,7 @@ def _numbers(weight: Tensor, use: Use) -> Iterator[tuple[float, str]]:
 # ---------------------------------------------------------------- draws known by their values only
 
 
-def _of_values(weight: Tensor, use: Use) -> Misreading | None:
+def _of_values(weight: Weight, use: Use) -> Misreading | None:
     """The recognised scheme, where every scheme that fits takes its scale from another fan."""
     schemes = [scheme for scheme in weight.schemes if scheme.fit == "all"]
     if weight.elements < FEWEST or not schemes or not schemes[0].fan or not use.fan_in:
@@ -322,10 +322,10 @@ class Slip:
     text: str  # what is wrong with the number
 
 
-def rooted(weight: Tensor) -> Slip | None:
+def rooted(weight: Weight) -> Slip | None:
     """The std or bound that was written down for a weight, if its formula has the wrong number of roots."""
     use, write = weight.use, weight.provenance.last_write
-    if use is None or not use.fan_in or write is None or write.default or use.reaches_output:
+    if not use.fan_in or write is None or write.default or use.reaches_output:
         return None  # 1/fan_in is a known scale of a head (Yang et al., Tensor Programs V, 2022)
     asked = _asked(weight, write)
     if asked is None or _picked(write, asked[1]) or use.activation == "softmax":

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from math import sqrt
 from typing import TYPE_CHECKING
 
-from initlint.analysis.recipes.recipe import outputs
+from initlint.analysis.recipes.recipe import outputs, zero
+from initlint.evidence import UsedTensor
 
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, Tensor, Write
@@ -40,11 +41,9 @@ def frozen_draws(model: Evidence) -> Iterator[tuple[Tensor, bool]]:
 def frozen_zeros(model: Evidence) -> Iterator[Tensor]:
     """Weights of zeros only that somebody's own line froze; no copies, nothing loaded or adapted."""
     for weight in model.weights:
-        figures, line = weight.statistics, weight.provenance.frozen
+        line = weight.provenance.frozen
         if (
-            figures is not None
-            and figures.constant
-            and figures.mean == 0
+            zero(weight.statistics)
             and not weight.requires_grad
             and line is not None
             and line.package is None
@@ -95,9 +94,9 @@ def _neutral(model: Evidence, tensor: Tensor) -> bool:
 
     That is a zero layer or gate inside the model, or a factor of one on what frozen weights give.
     """
-    use, figures = tensor.use, tensor.statistics
-    if not tensor.requires_grad or use is None or figures is None or use.reaches_output:
+    if not tensor.requires_grad or not isinstance(tensor, UsedTensor) or tensor.use.reaches_output:
         return False
+    use, figures = tensor.use, tensor.statistics
     if use.role == "lookup" or use.fan_in:
         slight = use.ends_residual and figures.rms * sqrt(use.fan_in or 1) < _SLIGHT
         return figures.maximum == figures.minimum == 0 or slight
@@ -125,27 +124,25 @@ def _waves(model: Evidence, tensor: Tensor) -> bool:
 
 def _adapted(model: Evidence, tensor: Tensor) -> bool:
     """Trainable factors of lower rank update the frozen matrix, or what it gives."""
-    base = tensor.use
-    if base is None or base.fan_in is None or base.fan_out is None:
+    if not isinstance(tensor, UsedTensor) or tensor.use.fan_in is None or tensor.use.fan_out is None:
         return False
-    merged = [
-        t for t in model.parameters if t.requires_grad and t.use is not None and t.use.node == base.node
-    ]
+    trained = [t for t in model.used_parameters if t.requires_grad]
+    merged = [t for t in trained if t.use.node == tensor.use.node]
     return len([t for t in merged if len(t.shape) > 1]) > 1 or any(
         _updates(tensor, down, up)
-        for up in model.parameters
-        if up.requires_grad and up.use is not None and len(up.use.wiring.sources) == 1
-        if (down := model.by_name.get(up.use.wiring.sources[0])) is not None
+        for up in trained
+        if len(up.use.wiring.sources) == 1
+        if isinstance(down := model.by_name.get(up.use.wiring.sources[0]), UsedTensor)
     )
 
 
-def _updates(frozen: Tensor, down: Tensor, up: Tensor) -> bool:
+def _updates(frozen: UsedTensor, down: UsedTensor, up: UsedTensor) -> bool:
     """`up` after `down` leads from what the base takes to what it gives, through fewer features."""
     base, first, second = frozen.use, down.use, up.use
-    if base is None or first is None or second is None or second.fan_in is None or not down.requires_grad:
-        return False
     return (
-        first.wiring.sources == base.wiring.sources
+        second.fan_in is not None
+        and down.requires_grad
+        and first.wiring.sources == base.wiring.sources
         and (first.fan_in, outputs(up)) == (base.fan_in, outputs(frozen))
         and second.fan_in < min(base.fan_in or 0, outputs(frozen))
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from initlint import theory
 from initlint.analysis.families import NUMBER, NUMBERINGS, Kind, Siblings, in_block, lines, siblings
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Tensor, Use, Write
+    from initlint.evidence import Evidence, Tensor, Use, Weight, Write
     from initlint.finding import Site
 
 
@@ -140,7 +140,7 @@ def _one_of_two(model: Evidence, group: Siblings, known: list[Tensor]) -> Oddity
 
 def _strangers(model: Evidence) -> Iterator[Oddity]:
     """A weight without siblings, drawn anew by a line of its own at a scale unlike any other of the model."""
-    written: dict[frozenset[Site], list[Tensor]] = {}
+    written: dict[frozenset[Site], list[Weight]] = {}
     for weight in model.weights:
         if _known(weight):
             written.setdefault(lines(weight), []).append(weight)
@@ -151,7 +151,7 @@ def _strangers(model: Evidence) -> Iterator[Oddity]:
                 continue
             if not few and not any(write.default for write in odd.provenance.writes):
                 continue  # no layer that was drawn like the others before: learned queries, slots, tokens
-            if odd.use is None or odd.use.activation in ("sin", "cos"):
+            if odd.use.activation in ("sin", "cos"):
                 continue  # frequencies of Fourier features
             drawn = last.kind == "random"
             if not drawn and last.kind != "transform":
@@ -172,7 +172,7 @@ def _repeated(group: Siblings) -> bool:
     return group.kind != "index" or in_block(group.pattern)
 
 
-def _departs(odd: Tensor, typical: list[Tensor], ratio: float, *, larger: bool) -> bool:
+def _departs(odd: Tensor, typical: Sequence[Tensor], ratio: float, *, larger: bool) -> bool:
     """Its scale is another one in every measure in which its siblings agree."""
     figures = [t.statistics for t in (odd, *typical) if t.statistics is not None]
     if len(figures) <= len(typical) or any(f.constant for f in figures):
@@ -255,24 +255,24 @@ def _far(group: Siblings, known: list[Tensor]) -> Iterator[Oddity]:
 
 
 # ---------------------------------------------------------------- who is alone at zero
-def emptied(model: Evidence) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
+def emptied(model: Evidence) -> Iterator[tuple[Weight, tuple[Weight, ...]]]:
     """Single weights of zeros inside a model, each with the same weight of the other units, which are drawn.
 
     The last of a row of layers may be a head.
     """
-    groups: dict[tuple[bool, str, tuple[object, ...]], list[Tensor]] = {}
+    groups: dict[tuple[bool, str, tuple[object, ...]], list[Weight]] = {}
     for weight in model.weights:
-        if weight.use is not None and weight.requires_grad and _known(weight) and len(weight.shape) > 1:
+        if weight.requires_grad and _known(weight) and len(weight.shape) > 1:
             pattern, repeated = _unit(weight)
             part = weight.use.role, _may_be_small(weight.use), len(weight.shape) if repeated else weight.shape
             groups.setdefault((repeated, pattern, part), []).append(weight)
     for (repeated, *_), members in groups.items():
-        empty = [w for w in members if w.statistics is not None and not w.statistics.absmax]
-        drawn = [w for w in members if w.statistics is not None and w.statistics.std > 0]
+        empty = [w for w in members if not w.statistics.absmax]
+        drawn = [w for w in members if w.statistics.std > 0]
         if len(empty) != 1 or not drawn or len(drawn) != len(members) - 1:
             continue
         odd = empty[0]
-        if odd.use is not None and not _may_be_small(odd.use) and (repeated or odd is not members[-1]):
+        if not _may_be_small(odd.use) and (repeated or odd is not members[-1]):
             yield odd, tuple(drawn)
 
 

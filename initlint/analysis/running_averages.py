@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
+from initlint.analysis.recipes.recipe import zero
 from initlint.analysis.signal_path import sources
+from initlint.evidence import UsedTensor
 
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, Tensor, Write
@@ -50,12 +52,11 @@ def counted(model: Evidence, buffer: Tensor) -> bool:
 def divisors(model: Evidence) -> Iterator[tuple[Tensor, float]]:
     """Buffers of zeros that the signal is divided by, and what that multiplies it by."""
     for buffer in model.buffers:
-        use, figures = buffer.use, buffer.statistics
-        if use is None or figures is None or not figures.constant or figures.mean != 0:
+        if not isinstance(buffer, UsedTensor) or not zero(buffer.statistics):
             continue
-        divided = any(step.operation in DIVIDING for step in use.wiring.steps)
+        divided = any(step.operation in DIVIDING for step in buffer.use.wiring.steps)
         if divided and neutral(model, buffer) is None:
-            yield buffer, _growth(model, use.depth)
+            yield buffer, _growth(model, buffer.use.depth)
 
 
 def _growth(model: Evidence, depth: int) -> float:

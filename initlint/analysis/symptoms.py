@@ -18,7 +18,7 @@ from initlint.analysis.culprits import writers
 from initlint.analysis.signal_path import WEIGHTS, sources
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Logits, Signal, Tensor
+    from initlint.evidence import Evidence, Logits, Signal, Tensor, UsedTensor, Weight
 
 SATURATED = 0.4  # share of outputs on the flat part: 1.5 times the most that healthy published models show
 CONFIDENT = 2.0  # initial cross-entropy in units of ln(classes), the loss of uniform predictions
@@ -43,10 +43,10 @@ class Harm:
     value: float
 
 
-def of_excess(model: Evidence, weight: Tensor) -> Harm | None:
+def of_excess(model: Evidence, weight: Weight) -> Harm | None:
     """What comes of a weight that is too large."""
     use, signal = weight.use, model.output_of(weight)
-    if use is None or signal is None:
+    if signal is None:
         return None
     return (
         _saturation(model, signal)
@@ -58,10 +58,10 @@ def of_excess(model: Evidence, weight: Tensor) -> Harm | None:
     )
 
 
-def of_lack(model: Evidence, weight: Tensor) -> Harm | None:
+def of_lack(model: Evidence, weight: Weight) -> Harm | None:
     """What comes of a weight that is too small."""
-    use, signal = weight.use, model.output_of(weight)
-    if use is None or signal is None:
+    signal = model.output_of(weight)
+    if signal is None:
         return None
     decay = None if restored(model, weight) else _decay(model, weight, signal)
     return decay or _gradient(model, weight, small=False)
@@ -73,14 +73,14 @@ def classifies(model: Evidence, logits: Logits) -> bool:
     return any(t.use is not None and t.use.role in WEIGHTS and logits.classes in t.shape for t in readout)
 
 
-def restored(model: Evidence, weight: Tensor) -> bool:
+def restored(model: Evidence, weight: Weight) -> bool:
     """A normalisation sets the scale anew before the next activation, perhaps behind another weight.
 
     What is added to a residual stream keeps its size beside the stream, whatever comes later, and what
     starts one keeps it beside all that is added.
     """
     use = weight.use
-    if use is None or use.ends_residual or _starts_stream(model, use.node):
+    if use.ends_residual or _starts_stream(model, use.node):
         return False
     if use.wiring.unit or (use.normalised_after and use.activation in (None, "none")):
         return True
@@ -104,24 +104,21 @@ def _starts_stream(model: Evidence, node: str) -> bool:
     return any(signal.residual and node in signal.sources[:1] for signal in model.signals)
 
 
-def decides(model: Evidence, weight: Tensor) -> bool:
+def decides(model: Evidence, weight: Weight) -> bool:
     """No gradient passes the products of a weight that has one: they only make a choice, of a code say."""
     signal, gradient = model.output_of(weight), weight.gradient
     trained = gradient is not None and gradient.scale is not None
     return trained and signal is not None and signal.backward is None
 
 
-def carried(model: Evidence, weight: Tensor) -> bool:
+def carried(model: Evidence, weight: Weight) -> bool:
     """A constant that is added to the outputs of a weight carries them: a gate that starts open."""
-    signal = model.output_of(weight)
-    return signal is not None and any(
-        shift.use is not None
-        and shift.use.role == "shift"
-        and shift.use.wiring.sources == (weight.name,)
-        and shift.statistics is not None
-        and shift.statistics.constant
-        and shift.statistics.absmax * DECAY > signal.forward.rms
-        for shift in model.parameters
+    signal, bias = model.output_of(weight), model.bias_of(weight)
+    return (
+        signal is not None
+        and bias is not None
+        and bias.statistics.constant
+        and bias.statistics.absmax * DECAY > signal.forward.rms
     )
 
 
@@ -131,10 +128,10 @@ def saturates(model: Evidence, tensor: Tensor) -> bool:
     return signal is not None and _saturation(model, signal) is not None
 
 
-def hardens(model: Evidence, factor: Tensor) -> bool:
+def hardens(model: Evidence, factor: UsedTensor) -> bool:
     """The softmax behind a factor picks one of many."""
     use = factor.use
-    if use is None or use.activation != "softmax":
+    if use.activation != "softmax":
         return False
     return any(
         signal.kind == "softmax"
@@ -152,7 +149,7 @@ def amplification(model: Evidence, weight: Tensor) -> float | None:
     return signal.forward.rms / signal.input_rms
 
 
-def disproportion(model: Evidence, weight: Tensor) -> float | None:
+def disproportion(model: Evidence, weight: Weight) -> float | None:
     """Gradient over value of a weight, in units of the median weight's."""
     own = _relative_gradient(weight)
     others = [r for other in model.weights if (r := _relative_gradient(other)) is not None]
@@ -182,7 +179,7 @@ def _flat(signal: Signal) -> bool:
     return signal.function in ("tanh", "sigmoid", "hardsigmoid", "hardtanh", "erf", "softmax")
 
 
-def _confidence(model: Evidence, weight: Tensor) -> Harm | None:
+def _confidence(model: Evidence, weight: Weight) -> Harm | None:
     names = {weight.name, *weight.aliases}
     for logits in model.logits:
         mine = names & set(logits.weights) and classifies(model, logits)
@@ -206,13 +203,13 @@ def _growth(signal: Signal) -> Harm | None:
     return Harm("growth", f"its output is {factor:.3g} times as large as its input", "output / input", factor)
 
 
-def _decay(model: Evidence, weight: Tensor, signal: Signal) -> Harm | None:
+def _decay(model: Evidence, weight: Weight, signal: Signal) -> Harm | None:
     """The part of the output that varies with the input counts; a constant bias may decide on purpose."""
     if _biased(model, weight):
         return None
     if signal.input_rms:
         factor = signal.forward.rms * min(signal.across_inputs or 1.0, 1.0) / signal.input_rms
-    elif weight.use is not None and weight.use.role == "recurrent":
+    elif weight.use.role == "recurrent":
         factor = weight.gain
     else:
         return None
@@ -226,9 +223,9 @@ def _decay(model: Evidence, weight: Tensor, signal: Signal) -> Harm | None:
     )
 
 
-def _gates(model: Evidence, weight: Tensor, signal: Signal) -> Harm | None:
+def _gates(model: Evidence, weight: Weight, signal: Signal) -> Harm | None:
     """Fused recurrent layers do not show their gates: what the weight contributes to them."""
-    if weight.use is None or weight.use.role != "recurrent" or signal.input_rms is not None:
+    if weight.use.role != "recurrent" or signal.input_rms is not None:
         return None
     recurrent = "_hh" in weight.local_name
     entering = (source.forward.rms for source in sources(model, signal))
@@ -241,14 +238,9 @@ def _gates(model: Evidence, weight: Tensor, signal: Signal) -> Harm | None:
     )
 
 
-def _biased(model: Evidence, weight: Tensor) -> bool:
-    bias = model.shift_of(weight)
-    return (
-        bias is not None
-        and bias.statistics is not None
-        and bias.statistics.constant
-        and bias.statistics.mean != 0
-    )
+def _biased(model: Evidence, weight: Weight) -> bool:
+    bias = model.bias_of(weight)
+    return bias is not None and bias.statistics.constant and bias.statistics.mean != 0
 
 
 def _drowning(model: Evidence, signal: Signal) -> Harm | None:
@@ -259,7 +251,7 @@ def _drowning(model: Evidence, signal: Signal) -> Harm | None:
     return None
 
 
-def _gradient(model: Evidence, weight: Tensor, *, small: bool) -> Harm | None:
+def _gradient(model: Evidence, weight: Weight, *, small: bool) -> Harm | None:
     ratio = disproportion(model, weight)
     if not ratio or (_lost(model, weight, ratio) if small else ratio) < DISPROPORTION:
         return None
@@ -271,7 +263,7 @@ def _gradient(model: Evidence, weight: Tensor, *, small: bool) -> Harm | None:
     return Harm("gradient", text, "gradient / value", ratio)
 
 
-def _lost(model: Evidence, weight: Tensor, ratio: float) -> float:
+def _lost(model: Evidence, weight: Weight, ratio: float) -> float:
     """How many times smaller a weight makes its own gradient over its values.
 
     What is missing from those that read its outputs as well is lost behind it, in a branch that is all
@@ -281,9 +273,7 @@ def _lost(model: Evidence, weight: Tensor, ratio: float) -> float:
     readers = [
         r
         for other in model.weights
-        if other.use is not None
-        and weight.name in other.use.wiring.sources
-        and (r := disproportion(model, other)) is not None
+        if weight.name in other.use.wiring.sources and (r := disproportion(model, other)) is not None
     ]
     lost = min(max(readers, default=1.0), 1.0) / ratio
     return min(lost, weight.gain**2) if restored(model, weight) else lost
@@ -302,8 +292,8 @@ def _until_weight(model: Evidence, signal: Signal) -> Iterator[Signal]:
                 open_nodes.add(following.node)
 
 
-def _relative_gradient(weight: Tensor) -> float | None:
+def _relative_gradient(weight: Weight) -> float | None:
     figures, gradient = weight.statistics, weight.gradient
-    if figures is None or figures.constant or gradient is None or gradient.scale is None:
+    if figures.constant or gradient is None or gradient.scale is None:
         return None
     return gradient.scale.rms / figures.rms if figures.rms else None

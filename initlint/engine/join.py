@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import fx, nn
@@ -12,7 +13,16 @@ from torch.nn.parameter import is_lazy
 from initlint.construct import Construction, Hidden, hidden, mention
 from initlint.engine.padding import padding
 from initlint.errors import TargetError
-from initlint.evidence import Confirmation, Evidence, ModuleRecord, Rebuild, Signal, Statistics, Tensor
+from initlint.evidence import (
+    Confirmation,
+    Evidence,
+    ModuleRecord,
+    Rebuild,
+    Signal,
+    Statistics,
+    Tensor,
+    record_class,
+)
 from initlint.graph import Leaf, Trace, Usage
 from initlint.probe import Probe
 from initlint.rule import NEEDS, Need
@@ -98,9 +108,10 @@ def _tensor(
     use = gathered.usage.uses.get(name) if gathered.usage else None
     shape = tuple(tensor.shape) if not is_lazy(tensor) else ()
     unreached = run is not None and use is None and isinstance(tensor, nn.Parameter)
-    return Tensor(
+    kind: Literal["parameter", "buffer"] = "parameter" if isinstance(tensor, nn.Parameter) else "buffer"
+    return record_class(kind, use, known)(
         name=name,
-        kind="parameter" if isinstance(tensor, nn.Parameter) else "buffer",
+        kind=kind,
         shape=shape,
         dtype=str(tensor.dtype).removeprefix("torch."),
         owner=name.rpartition(".")[0],

@@ -11,7 +11,7 @@ from initlint.evidence.build import (
     Unregistered,
     Write,
 )
-from initlint.evidence.model import Evidence, Tensor
+from initlint.evidence.model import Evidence, Tensor, UsedTensor, Weight, record_class
 from initlint.evidence.signals import (
     Confirmation,
     Coupling,
@@ -49,6 +49,9 @@ __all__ = [
     "Tie",
     "Unregistered",
     "Use",
+    "UsedTensor",
+    "Weight",
     "Wiring",
     "Write",
+    "record_class",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod, sqrt
 from typing import Literal
@@ -22,6 +22,8 @@ from initlint.evidence.signals import Confirmation, Coupling, Gradient, Logits, 
 from initlint.evidence.use import Use
 from initlint.evidence.values import Padding, Scheme, Statistics
 from initlint.finding import Site
+
+WEIGHT_ROLES = frozenset({"matrix", "kernel", "recurrent"})
 
 
 # ---------------------------------------------------------------- joined
@@ -71,12 +73,6 @@ class Tensor:
         return self.schemes[0] if self.schemes else None
 
     @property
-    def gain(self) -> float:
-        """Std·√fan_in, what a matrix or kernel multiplies the rms of its inputs by; 0 where unknown."""
-        fan_in = self.use.fan_in if self.use is not None else None
-        return self.statistics.std * sqrt(fan_in) if self.statistics is not None and fan_in else 0.0
-
-    @property
     def site(self) -> Site | None:
         """The user's line that caused the values."""
         return self.provenance.site
@@ -107,6 +103,33 @@ class Tensor:
         unseen = not self.provenance.writes or self.provenance.writes[-1].kind in ("copy", "unknown")
         fits = self.scheme is not None and self.scheme.distribution not in ("constant", "identity", "unknown")
         return unseen and fits
+
+
+@dataclass(frozen=True, slots=True)
+class UsedTensor(Tensor):
+    """A tensor that the graph uses and whose values were read."""
+
+    statistics: Statistics = field(kw_only=True)
+    use: Use = field(kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Weight(UsedTensor):
+    """A parameter that the graph uses as a matrix or kernel, and whose values were read."""
+
+    @property
+    def gain(self) -> float:
+        """Std·√fan_in, what it multiplies the rms of its inputs by; 0 where the fan-in is unknown."""
+        return self.statistics.std * sqrt(self.use.fan_in or 0)
+
+
+def record_class(
+    kind: Literal["parameter", "buffer"], use: Use | None, statistics: Statistics | None
+) -> type[Tensor]:
+    """The record that holds what is known of a tensor."""
+    if use is None or statistics is None:
+        return Tensor
+    return Weight if kind == "parameter" and use.role in WEIGHT_ROLES else UsedTensor
 
 
 @dataclass(frozen=True)
@@ -141,12 +164,22 @@ class Evidence:
         return tuple(t for t in self.tensors if t.kind == "buffer")
 
     @cached_property
-    def weights(self) -> tuple[Tensor, ...]:
-        """Parameters that the graph uses as matrices or kernels."""
+    def used_parameters(self) -> tuple[UsedTensor, ...]:
+        """Parameters that the graph uses and whose values were read."""
+        return tuple(t for t in self.parameters if isinstance(t, UsedTensor))
+
+    @cached_property
+    def weights(self) -> tuple[Weight, ...]:
+        """Parameters that the graph uses as matrices or kernels and whose values were read."""
+        return tuple(t for t in self.parameters if isinstance(t, Weight))
+
+    @cached_property
+    def unseen(self) -> tuple[Tensor, ...]:
+        """Parameters that the graph uses as matrices or kernels, but whose values could not be read."""
         return tuple(
             t
             for t in self.parameters
-            if t.use is not None and t.use.role in ("matrix", "kernel", "recurrent")
+            if t.statistics is None and t.use is not None and t.use.role in WEIGHT_ROLES
         )
 
     @cached_property
@@ -172,10 +205,17 @@ class Evidence:
         """What comes out of the operation that uses a tensor; None where the probe did not see it."""
         return self.signals_by_node.get(tensor.use.node) if tensor.use is not None else None
 
-    def shift_of(self, weight: Tensor) -> Tensor | None:
-        """The bias that is added where a weight is applied."""
-        bias = self.by_name.get(f"{weight.owner}.bias".lstrip("."))
-        return bias if bias is not None and bias is not weight else None
+    def bias_of(self, weight: UsedTensor) -> UsedTensor | None:
+        """The bias that is added to the outputs of a weight or gain."""
+        return self._used(weight.use.bias)
+
+    def weight_of(self, bias: UsedTensor) -> UsedTensor | None:
+        """The weight or gain whose outputs a bias is added to."""
+        return self._used(bias.use.weight)
+
+    def _used(self, name: str | None) -> UsedTensor | None:
+        tensor = self.by_name.get(name or "")
+        return tensor if isinstance(tensor, UsedTensor) else None
 
     def families(self) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
         """Parameters whose names differ in indices only, with their common pattern."""

@@ -61,6 +61,8 @@ class Use:
     padding: int | None = None  # row that a lookup treats as no entry
     offset: float | None = 0.0  # number added before use, as in 1 + gain; None when changed otherwise
     wiring: Wiring = Wiring()
+    bias: str | None = None  # of a weight or gain: what is added to its outputs
+    weight: str | None = None  # of a bias: the weight, or gain, whose outputs it is added to
 
     @property
     def fused(self) -> int:

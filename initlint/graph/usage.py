@@ -15,6 +15,7 @@ from initlint.evidence import SignalKind, Use
 from initlint.graph import aten
 from initlint.graph.activations import flow
 from initlint.graph.declared_roles import declared_uses
+from initlint.graph.pairing import paired
 from initlint.graph.propagation import argument
 from initlint.graph.state import Consumption, Flow, Meeting, Stored
 from initlint.graph.walk import consume
@@ -57,15 +58,16 @@ def usage(trace: Trace, model: nn.Module) -> Usage:
     """Read the graph; without one, only what the torch.nn layers say by their class."""
     declared = declared_uses(model)
     if trace.graph is None:
-        return Usage(uses=declared)
+        return Usage(uses=paired(declared, {}))
     seen = consume(trace.graph, _stored(model, declared))
     facts = flow(seen)
     wires = Wires(seen, facts)
+    nodes = {
+        seen.nodes[i].name: _facts(seen, facts, wires, i) for i in range(len(seen.nodes)) if seen.data[i]
+    }
     return Usage(
-        uses=dict(_uses(seen, facts, wires)),
-        nodes={
-            seen.nodes[i].name: _facts(seen, facts, wires, i) for i in range(len(seen.nodes)) if seen.data[i]
-        },
+        uses=paired(dict(_uses(seen, facts, wires)), nodes),
+        nodes=nodes,
         outputs=tuple(seen.nodes[i].name for i in seen.outputs if seen.data[i]),
     )
 

@@ -25,8 +25,6 @@ STEPS = 3  # a zero head, behind it zero gates, behind them zero layers: the thi
 MOST_STEPS = 5  # taken while something is still opening
 SLOW = 4.0  # seconds of a probe from which on its own precision has to do: in float64 it takes twice as long
 
-WEIGHT_AND_BIAS = (("weight", "bias"), ("kernel", "bias"), ("W", "b"), ("w", "b"))  # spellings in names
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -47,13 +45,14 @@ class OutOfTimeError(Exception):
 class Suspect:
     """A tensor that may never learn.
 
-    `axis` is the axis of units some of which are equal, None when only the gradient is in doubt. With
-    `peers` the units are whole tensors: this one and its peers.
+    `axis` is the axis of units some of which are equal, None when only the gradient is in doubt. `bias` is
+    what is added to the outputs. With `peers` the units are whole tensors: this one and its peers.
     """
 
     name: str
     axis: int | None = None
     peers: tuple[str, ...] = ()
+    bias: str | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -92,7 +91,7 @@ def suspects(
         figures, use = statistics.get(name), uses.get(name)
         axis = _equal_axis(figures, use) if figures and use else None
         if axis is not None or gradient.scale.absmax == 0:
-            found.append(Suspect(name, axis))
+            found.append(Suspect(name, axis, bias=use.bias if use else None))
     return tuple(found)
 
 
@@ -220,18 +219,14 @@ def _matrix(tensor: torch.Tensor, axis: int) -> torch.Tensor:
 
 def _bias(tensors: Mapping[str, torch.Tensor], suspect: Suspect) -> tuple[str, int] | None:
     """The bias added to the outputs along the suspect's axis, and the axis of the units in it."""
-    path, _, local = suspect.name.rpartition(".")
-    axis, shape = suspect.axis or 0, tensors[suspect.name].shape
-    spelled = (local.replace(weight, bias, 1) for weight, bias in WEIGHT_AND_BIAS)
-    for candidate in dict.fromkeys((*spelled, "bias")):
-        name = f"{path}.{candidate}".lstrip(".")
-        if candidate == local or name not in tensors:
-            continue
-        if tensors[name].shape == shape[axis : axis + 1]:
-            return name, 0
-        for summed in range(len(shape)):  # stacked matrices: the bias lacks the axis that is summed over
-            if summed != axis and tensors[name].shape == shape[:summed] + shape[summed + 1 :]:
-                return name, axis - (summed < axis)
+    if suspect.bias is None or suspect.bias not in tensors:
+        return None
+    axis, shape, added = suspect.axis or 0, tensors[suspect.name].shape, tensors[suspect.bias].shape
+    if added == shape[axis : axis + 1]:
+        return suspect.bias, 0
+    for summed in range(len(shape)):  # stacked matrices: the bias lacks the axis that is summed over
+        if summed != axis and added == shape[:summed] + shape[summed + 1 :]:
+            return suspect.bias, axis - (summed < axis)
     return None
 
 

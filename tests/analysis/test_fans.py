@@ -10,7 +10,7 @@ import torch
 from listening import evidence
 from torch import nn
 
-from initlint import Evidence
+from initlint import Evidence, Weight
 from initlint.analysis import symptoms
 from initlint.analysis.chains import chains
 from initlint.analysis.fans import chosen, misreading, rooted
@@ -36,6 +36,12 @@ def product(draw: Draw) -> Evidence:
     return evidence(lambda: Product(draw), torch.randn(32, 128))
 
 
+def weight(model: Evidence, name: str) -> Weight:
+    found = model.by_name[name]
+    assert isinstance(found, Weight)
+    return found
+
+
 # ---------------------------------------------------------------- fans
 
 
@@ -51,7 +57,7 @@ def product(draw: Draw) -> Evidence:
 )
 def test_the_fan_that_a_scale_comes_from(draw: Draw, fan: float, by: str) -> None:
     model = product(draw)
-    wrong = misreading(model, model.by_name["weight"])
+    wrong = misreading(model, weight(model, "weight"))
     assert wrong is not None
     assert (wrong.fan, wrong.true, wrong.by) == (fan, 128, by)
     assert wrong.ratio == pytest.approx(sqrt(128 / 6))
@@ -78,20 +84,20 @@ def test_the_fan_that_a_scale_comes_from(draw: Draw, fan: float, by: str) -> Non
 )
 def test_scales_of_the_right_fan_and_of_none(draw: Draw) -> None:
     model = product(draw)
-    assert misreading(model, model.by_name["weight"]) is None
+    assert misreading(model, weight(model, "weight")) is None
 
 
 def test_a_plain_number_is_chosen_and_a_formula_is_not() -> None:
-    assert chosen(product(lambda w: nn.init.normal_(w, std=0.02)).by_name["weight"])
-    assert not chosen(product(lambda w: nn.init.normal_(w, std=sqrt(2 / 128))).by_name["weight"])
+    assert chosen(weight(product(lambda w: nn.init.normal_(w, std=0.02)), "weight"))
+    assert not chosen(weight(product(lambda w: nn.init.normal_(w, std=sqrt(2 / 128))), "weight"))
 
 
 def test_a_root_that_is_left_out() -> None:
-    slip = rooted(product(lambda w: nn.init.normal_(w, std=2 / 128)).by_name["weight"])
+    slip = rooted(weight(product(lambda w: nn.init.normal_(w, std=2 / 128)), "weight"))
     assert slip is not None
     assert slip.formula == "2/128"
     assert slip.meant == pytest.approx(sqrt(2 / 128))
-    assert rooted(product(lambda w: nn.init.normal_(w, std=sqrt(2 / 128))).by_name["weight"]) is None
+    assert rooted(weight(product(lambda w: nn.init.normal_(w, std=sqrt(2 / 128))), "weight")) is None
 
 
 # ---------------------------------------------------------------- harm
@@ -117,25 +123,25 @@ def kind(found: symptoms.Harm | None) -> str | None:
 def test_a_large_weight_saturates_tanh_and_multiplies_in_front_of_relu() -> None:
     x = torch.randn(32, 64)
     flat = evidence(lambda: stack(30, 2, nn.Tanh), x)
-    assert kind(symptoms.of_excess(flat, flat.by_name["4.weight"])) == "saturation"
-    assert symptoms.saturates(flat, flat.by_name["4.weight"])
-    assert not symptoms.saturates(flat, flat.by_name["0.weight"])
+    assert kind(symptoms.of_excess(flat, weight(flat, "4.weight"))) == "saturation"
+    assert symptoms.saturates(flat, weight(flat, "4.weight"))
+    assert not symptoms.saturates(flat, weight(flat, "0.weight"))
     grown = evidence(lambda: stack(30, 2, nn.ReLU), x)
-    found = symptoms.of_excess(grown, grown.by_name["4.weight"])
+    found = symptoms.of_excess(grown, weight(grown, "4.weight"))
     assert found is not None
     assert found.kind == "growth"
     assert found.value == pytest.approx(30, rel=0.25)
-    assert symptoms.of_excess(grown, grown.by_name["0.weight"]) is None
+    assert symptoms.of_excess(grown, weight(grown, "0.weight")) is None
 
 
 def test_what_a_normalisation_restores_does_no_harm() -> None:
     model = evidence(lambda: stack(0.001, 2, nn.ReLU, norm=True), torch.randn(32, 64))
-    weight = model.by_name["6.weight"]
-    assert symptoms.restored(model, weight)
-    assert kind(symptoms.of_lack(model, weight)) in (None, "gradient")
+    last = weight(model, "6.weight")
+    assert symptoms.restored(model, last)
+    assert kind(symptoms.of_lack(model, last)) in (None, "gradient")
     plain = evidence(lambda: stack(0.001, 2, nn.ReLU), torch.randn(32, 64))
-    assert not symptoms.restored(plain, plain.by_name["4.weight"])
-    assert kind(symptoms.of_lack(plain, plain.by_name["4.weight"])) == "decay"
+    assert not symptoms.restored(plain, weight(plain, "4.weight"))
+    assert kind(symptoms.of_lack(plain, weight(plain, "4.weight"))) == "decay"
 
 
 class Branches(nn.Module):
@@ -158,9 +164,9 @@ class Branches(nn.Module):
 def test_a_gradient_that_is_lost_behind_a_weight_is_not_its_own_loss() -> None:
     for std, scale, expected in ((1.0, 1e-5, None), (10.0, 1.0, "gradient"), (1.0, 1.0, None)):
         model = evidence(lambda std=std, scale=scale: Branches(std, scale), torch.randn(32, 64))  # type: ignore[misc]
-        weight = model.by_name["up.3.weight"]
-        assert (symptoms.disproportion(model, weight) < 1e-3) == (scale < 1 or std > 1)  # type: ignore[operator]
-        assert kind(symptoms.of_excess(model, weight)) == expected
+        up = weight(model, "up.3.weight")
+        assert (symptoms.disproportion(model, up) < 1e-3) == (scale < 1 or std > 1)  # type: ignore[operator]
+        assert kind(symptoms.of_excess(model, up)) == expected
 
 
 class Residual(nn.Module):
@@ -186,7 +192,7 @@ class Residual(nn.Module):
 def test_the_norm_inside_a_branch_does_not_restore_the_stream() -> None:
     for scale, expected in ((100.0, "growth"), (1.0, None)):
         model = evidence(lambda scale=scale: Residual(scale), torch.randn(32, 32))  # type: ignore[misc]
-        stem = model.by_name["stem.weight"]
+        stem = weight(model, "stem.weight")
         assert not symptoms.restored(model, stem)
         assert kind(symptoms.of_excess(model, stem)) == expected
 
@@ -198,8 +204,8 @@ def test_confident_logits_are_told_from_similarities() -> None:
         return nn.Sequential(nn.Linear(32, 64), nn.LayerNorm(64), head)
 
     loud, usual = (evidence(lambda std=std: build(std), torch.randn(32, 32)) for std in (2.0, 0.02))  # type: ignore[misc]
-    assert kind(symptoms.of_excess(loud, loud.by_name["2.weight"])) == "logits"
-    assert symptoms.of_excess(usual, usual.by_name["2.weight"]) is None
+    assert kind(symptoms.of_excess(loud, weight(loud, "2.weight"))) == "logits"
+    assert symptoms.of_excess(usual, weight(usual, "2.weight")) is None
 
 
 # ---------------------------------------------------------------- chains

@@ -286,8 +286,12 @@ class Case:
 
 
 def case(name: str, build: Callable[[], nn.Module], inputs: Inputs, **axes: int | None) -> Case:
-    found = tuple(Suspect(key.replace("__", "."), axis) for key, axis in axes.items())
+    found = tuple(suspect(key.replace("__", "."), axis) for key, axis in axes.items())
     return Case(name, build, inputs, found)
+
+
+def suspect(name: str, axis: int | None) -> Suspect:
+    return Suspect(name, axis, bias=name.replace("weight", "bias") if "weight" in name else None)
 
 
 def mlp(*layers: nn.Module) -> nn.Sequential:
@@ -461,14 +465,14 @@ def test_what_training_never_resolves_is_confirmed(example: Case, seed: int, dty
 
 
 def test_subsets_of_equal_units_are_counted() -> None:
-    found = confirm(net2wider(), rows, [Suspect("0.weight", 0)])["0.weight"]
+    found = confirm(net2wider(), rows, [suspect("0.weight", 0)])["0.weight"]
     assert (found.stuck_units, found.units, found.axis, found.zero_gradient) == (8, 8, 0, False)
 
 
 def test_units_that_a_bias_tells_apart_are_not_equal() -> None:
     model = mlp(nn.Linear(6, 8), nn.Tanh(), constant(nn.Linear(8, 3)))
     nn.init.constant_(model.get_parameter("0.weight"), 0.1)
-    assert confirm(model, rows, [Suspect("0.weight", 0)])["0.weight"].stuck_units == 0
+    assert confirm(model, rows, [suspect("0.weight", 0)])["0.weight"].stuck_units == 0
 
 
 def test_a_bias_of_stacked_matrices_tells_units_apart() -> None:
@@ -482,9 +486,9 @@ def test_a_bias_of_stacked_matrices_tells_units_apart() -> None:
             hidden = torch.einsum("bi,eio->beo", x, self.weight) + self.bias
             return torch.tanh(hidden).sum((1, 2))
 
-    suspect = [Suspect("weight", 2)]
-    assert confirm(Stack(same_bias=True), rows, suspect)["weight"].stuck_units == 4
-    assert confirm(Stack(same_bias=False), rows, suspect)["weight"].stuck_units == 0
+    suspects = [suspect("weight", 2)]
+    assert confirm(Stack(same_bias=True), rows, suspects)["weight"].stuck_units == 4
+    assert confirm(Stack(same_bias=False), rows, suspects)["weight"].stuck_units == 0
 
 
 def test_a_zero_gradient_is_told_from_a_small_one() -> None:
@@ -604,7 +608,7 @@ def test_a_model_that_cannot_be_copied_is_confirmed_in_place_and_restored() -> N
     model = mlp(constant(nn.Linear(6, 8)), nn.BatchNorm1d(8), nn.Tanh(), constant(nn.Linear(8, 3)))
     model.lock = threading.Lock()  # type: ignore[assignment]
     before = snapshot(model)
-    assert confirm(model, rows, [Suspect("0.weight", 0)])["0.weight"].stuck_units == 8
+    assert confirm(model, rows, [suspect("0.weight", 0)])["0.weight"].stuck_units == 8
     assert same(before, snapshot(model))
 
 
@@ -656,7 +660,7 @@ def test_without_time_nothing_is_settled_and_the_model_is_as_before() -> None:
     fill(model[0])
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(OutOfTimeError):
-        confirm(model, floats(16, 4), [Suspect("0.weight", 0)], budget=-1.0)
+        confirm(model, floats(16, 4), [suspect("0.weight", 0)], budget=-1.0)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
@@ -665,6 +669,6 @@ def test_a_slow_model_keeps_its_precision() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     fill(model[0])
     model.register_forward_pre_hook(lambda module, args: seen.append(args[0].dtype))
-    found = confirm(model, floats(16, 4), [Suspect("0.weight", 0)], probed=100.0)
+    found = confirm(model, floats(16, 4), [suspect("0.weight", 0)], probed=100.0)
     assert set(seen) == {torch.float32}
     assert condemned(found["0.weight"])

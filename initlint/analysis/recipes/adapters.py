@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint.analysis.recipes.recipe import Deviation, Recipe, inputs, outputs, zero
+from initlint.evidence import UsedTensor
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Signal, Tensor
+    from initlint.evidence import Evidence, Signal, Tensor, Weight
 
 #: Branch over stream at the start. Houlsby et al. find that N(0, 0.01²) in both layers trains and that larger
 #: values lose accuracy (section 3.6); that draw gives about 0.02, PyTorch's default 0.2.
@@ -22,11 +23,11 @@ def _named(*tensors: Tensor) -> bool:
     return any(word in f"{t.name} {t.owner_class}".lower() for t in tensors for word in ("lora", "adapter"))
 
 
-def _down(model: Evidence, up: Tensor) -> Tensor | None:
+def _down(model: Evidence, up: Weight) -> UsedTensor | None:
     """The first of two layers with a bottleneck between them, the second of which is `up`."""
-    sources = up.use.wiring.sources if up.use is not None else ()
+    sources = up.use.wiring.sources
     down = model.by_name.get(sources[0]) if len(sources) == 1 else None
-    if down is None or down.use is None or down is up:
+    if not isinstance(down, UsedTensor) or down is up:
         return None
     taken = down.use.fan_in or outputs(up)  # a kernel's field counted: the rank of what it can do
     return down if outputs(down) < min(taken, outputs(up)) else None
@@ -55,26 +56,20 @@ def _replaced(base: tuple[Tensor, ...], up: Tensor) -> bool:
     return False
 
 
-def _beside(model: Evidence, up: Tensor, down: Tensor) -> tuple[tuple[Tensor, ...], float | None]:
+def _beside(model: Evidence, up: Weight, down: UsedTensor) -> tuple[tuple[Tensor, ...], float | None]:
     """The weights a low-rank pair is added to, and the size of what it adds to their output, if measured."""
     for _, others, ratio in _additions(model, up):
-        same = tuple(t for t in others if t.use and down.use and _same_input(t, down))
+        same = tuple(t for t in others if t.use and t.use.wiring.sources == down.use.wiring.sources)
         if same:
             return same, ratio
     return (), None
 
 
-def _same_input(first: Tensor, second: Tensor) -> bool:
-    one, other = first.use, second.use
-    return one is not None and other is not None and one.wiring.sources == other.wiring.sources
-
-
-def _merged(model: Evidence) -> Iterator[tuple[Tensor, Tensor, tuple[Tensor, ...]]]:
+def _merged(model: Evidence) -> Iterator[tuple[Weight, Weight, tuple[Weight, ...]]]:
     """Pairs whose product is added to a weight before it is applied: up, down, and that weight."""
-    together: dict[str, list[Tensor]] = {}
+    together: dict[str, list[Weight]] = {}
     for weight in model.weights:
-        if weight.use is not None:
-            together.setdefault(weight.use.node, []).append(weight)
+        together.setdefault(weight.use.node, []).append(weight)
     for group in together.values():
         for up in group if len(group) == 3 else ():
             for down in group:
@@ -92,12 +87,12 @@ def _merged(model: Evidence) -> Iterator[tuple[Tensor, Tensor, tuple[Tensor, ...
 
 
 def _lora(model: Evidence) -> Iterator[Deviation]:
-    found: list[tuple[Tensor, Tensor, tuple[Tensor, ...], float | None]] = [
+    found: list[tuple[Weight, UsedTensor, tuple[Tensor, ...], float | None]] = [
         (up, down, base, None) for up, down, base in _merged(model)
     ]
     for up in model.weights:
         down = _down(model, up)
-        if down is not None and down.use is not None and down.use.activation == "none":
+        if down is not None and down.use.activation == "none":
             base, ratio = _beside(model, up, down)
             if base and ratio:
                 found.append((up, down, base, ratio))
@@ -105,41 +100,39 @@ def _lora(model: Evidence) -> Iterator[Deviation]:
         frozen = not any(t.requires_grad for t in base) and up.requires_grad and down.requires_grad
         if zero(up.statistics) or zero(down.statistics) or _replaced(base, up):
             continue
-        if up.statistics is None or down.statistics is None or not (frozen or _named(up, down)):
+        if not (frozen or _named(up, down)):
             continue
         inner = _between(model, up, down)
         if any(zero(t.statistics) for t in inner):
             continue
         change = f" and change the output of {base[0].name} by {ratio:.0%}" if ratio else ""
         subject = inner[0] if inner else up
-        here = subject.statistics or up.statistics
+        rms = subject.statistics.rms
         others = [t for t in (up, down) if t is not subject]
-        beside = " and ".join(f"{t.statistics.rms:.3g} in {t.name}" for t in others if t.statistics)
+        beside = " and ".join(f"{t.statistics.rms:.3g} in {t.name}" for t in others)
         factors = "the low-rank factors and what scales them" if inner else "both low-rank factors"
         yield Deviation(
             subject=subject,
-            message=f"{factors} are random (rms {here.rms:.3g} here, {beside}){change} at the start",
+            message=f"{factors} are random (rms {rms:.3g} here, {beside}){change} at the start",
             help=f"set {'the scales' if inner else 'the factor that is applied last'} to zero, for example "
             "nn.init.zeros_",
-            measured={"rms": here.rms},
+            measured={"rms": rms},
             expected={"rms": 0.0},
             harms=frozen,
             related=tuple(t.name for t in others) if inner else (),
         )
 
 
-def _between(model: Evidence, up: Tensor, down: Tensor) -> list[Tensor]:
+def _between(model: Evidence, up: Weight, down: UsedTensor) -> list[UsedTensor]:
     """Trainable scales, one for each rank, that a pair is multiplied by."""
-    nodes = {t.use.node for t in (up, down) if t.use is not None}
+    nodes = {up.use.node, down.use.node}
     return [
         t
-        for t in model.parameters
-        if t.use is not None
-        and t.use.role == "scalar"
+        for t in model.used_parameters
+        if t.use.role == "scalar"
         and t.use.node in nodes
         and t.elements == outputs(down)
         and t.requires_grad
-        and t.statistics is not None
         and not (t.statistics.constant and t.statistics.mean != 0)
     ]
 
@@ -147,7 +140,7 @@ def _between(model: Evidence, up: Tensor, down: Tensor) -> list[Tensor]:
 def _bottleneck(model: Evidence) -> Iterator[Deviation]:
     for up in model.weights:
         down = _down(model, up)
-        if down is None or down.use is None or down.use.activation == "none" or up.statistics is None:
+        if down is None or down.use.activation == "none":
             continue
         for _, others, ratio in _additions(model, up):
             frozen = up.requires_grad and down.requires_grad and any(not t.requires_grad for t in others)
@@ -164,9 +157,9 @@ def _bottleneck(model: Evidence) -> Iterator[Deviation]:
                 break
 
 
-def branch(model: Evidence, factor: Tensor) -> float | None:
+def branch(model: Evidence, factor: UsedTensor) -> float | None:
     """A factor of what is added to a layer of the same inputs: the size of the one to that of the other."""
-    sources = factor.use.wiring.sources if factor.use is not None else ()
+    sources = factor.use.wiring.sources
     for signal in model.signals:
         if signal.operands is None or len(signal.summands) != 2 or sources not in signal.summands:
             continue
@@ -177,30 +170,35 @@ def branch(model: Evidence, factor: Tensor) -> float | None:
     return None
 
 
-def _factors(model: Evidence) -> Iterator[Tensor]:
+def _factors(model: Evidence) -> Iterator[UsedTensor]:
     """Trainable factors on what frozen layers give to frozen layers."""
-    for factor in model.parameters:
+    for factor in model.used_parameters:
         use = factor.use
-        if use is None or factor.statistics is None or not factor.requires_grad:
-            continue
-        if use.role != "scalar" or use.ends_residual or use.offset is None or use.wiring.steps:
+        if (
+            not factor.requires_grad
+            or use.role != "scalar"
+            or use.ends_residual
+            or use.offset is None
+            or use.wiring.steps
+        ):
             continue
         before = model.named(use.wiring.sources)
-        after = [w for w in model.weights if w.use and set(use.wiring.sources) & set(w.use.wiring.sources)]
+        readers = (*model.weights, *model.unseen)
+        after = [w for w in readers if w.use and set(use.wiring.sources) & set(w.use.wiring.sources)]
         if before and after and not any(t.requires_grad for t in (*before, *after)):
             yield factor
 
 
 def _vectors(model: Evidence) -> Iterator[Deviation]:
     """Branches of fixed matrices beside a frozen layer, of which only vectors are trained."""
-    branches: dict[tuple[str, float], list[Tensor]] = {}
+    branches: dict[tuple[str, float], list[UsedTensor]] = {}
     for factor in _factors(model):
         ratio = branch(model, factor)
         if ratio:
             branches.setdefault((factor.owner, ratio), []).append(factor)
     for (_, ratio), factors in branches.items():
-        subject = max(factors, key=lambda t: t.statistics.std if t.statistics is not None else 0.0)
-        rms = subject.statistics.rms if subject.statistics is not None else 0.0
+        subject = max(factors, key=lambda t: t.statistics.std)
+        rms = subject.statistics.rms
         yield Deviation(
             subject=subject,
             message=f"scales a branch beside a frozen layer and starts at rms {rms:.3g}: "
@@ -216,8 +214,6 @@ def _vectors(model: Evidence) -> Iterator[Deviation]:
 def _rescaling(model: Evidence) -> Iterator[Deviation]:
     for factor in _factors(model):
         use, figures = factor.use, factor.statistics
-        assert use is not None
-        assert figures is not None
         mean = figures.mean + (use.offset or 0.0)
         if max(abs(mean - 1), figures.std) > UNIT and branch(model, factor) is None:
             yield Deviation(

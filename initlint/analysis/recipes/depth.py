@@ -12,7 +12,7 @@ from initlint.analysis.recipes.recipe import Deviation, Recipe
 from initlint.finding import Location
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Tensor
+    from initlint.evidence import Evidence, Tensor, Weight
     from initlint.finding import Site
 
 #: A measured std is taken for a prescribed one within this, besides sampling error.
@@ -24,7 +24,7 @@ FEWEST = 3  # blocks, below which depth scaling changes little
 class Row:
     """The same matrix in every block."""
 
-    members: tuple[Tensor, ...]
+    members: tuple[Weight, ...]
     stds: tuple[float, ...]
     ends: bool
 
@@ -37,7 +37,7 @@ class Row:
     def fans(self) -> tuple[float, float, float]:
         """Fan-in, fan-out and their mean."""
         use = self.members[0].use
-        fan_in, fan_out = (use.fan_in or 1, use.fan_out or 1) if use is not None else (1, 1)
+        fan_in, fan_out = use.fan_in or 1, use.fan_out or 1
         return fan_in, fan_out, (fan_in + fan_out) / 2
 
     @property
@@ -54,7 +54,7 @@ class Row:
 
 def _rows(model: Evidence) -> dict[str, list[Row]]:
     """Rows by the path of the list of blocks that they run through."""
-    places: dict[tuple[str, str], list[Tensor]] = {}
+    places: dict[tuple[str, str], list[Weight]] = {}
     for weight in model.weights:
         names = weight.name.split(".")
         for k, name in enumerate(names):
@@ -62,14 +62,11 @@ def _rows(model: Evidence) -> dict[str, list[Row]]:
                 places.setdefault((".".join(names[:k]), ".".join(names[k + 1 :])), []).append(weight)
     blocks: dict[str, list[Row]] = {}
     for (prefix, _), members in places.items():
-        uses = [t.use for t in members]
         if len(members) < FEWEST or len({t.shape for t in members}) > 1:
             continue
-        if any(u is None or u.role != "matrix" for u in uses):
-            continue
-        stds = tuple(t.statistics.std for t in members if t.statistics is not None)
-        ends = {u.ends_residual for u in uses if u is not None}
-        if len(stds) == len(members) and len(ends) == 1 and min(stds) > 0:
+        stds = tuple(t.statistics.std for t in members)
+        ends = {t.use.ends_residual for t in members}
+        if all(t.use.role == "matrix" for t in members) and len(ends) == 1 and min(stds) > 0:
             blocks.setdefault(prefix, []).append(Row(tuple(members), stds, ends.pop()))
     return blocks
 

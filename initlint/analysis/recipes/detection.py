@@ -12,7 +12,7 @@ from initlint.analysis.recipes.recipe import Deviation, Recipe, outputs, writes
 from initlint.source import text
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Tensor
+    from initlint.evidence import Evidence, UsedTensor, Weight
 
 #: Priors in use: 0.01 in RetinaNet, 0.1 in CenterNet, down to 1/1000 objects a cell in one-stage detectors.
 RAREST, COMMONEST = 1e-4, 0.25
@@ -29,8 +29,8 @@ BOX = 4  # outputs of a layer that predicts one box
 class Head:
     """A layer of which every position of the output is a prediction."""
 
-    weight: Tensor
-    bias: Tensor
+    weight: Weight
+    bias: UsedTensor
     sigmoid: bool
     place: tuple[int, ...]  # extents of the map, (0,) for a set of queries
 
@@ -46,21 +46,19 @@ class Head:
     @property
     def prior(self) -> float:
         """Probability of every class before the features say anything."""
-        mean = self.bias.statistics.mean if self.bias.statistics is not None else 0.0
-        return 1 / (1 + math.exp(-max(min(mean, 50.0), -50.0)))
+        return 1 / (1 + math.exp(-max(min(self.bias.statistics.mean, 50.0), -50.0)))
 
     @property
     def rare(self) -> bool:
         """The bias is a constant that stands for the prior of a rare class."""
-        figures = self.bias.statistics
-        return figures is not None and figures.constant and RAREST <= self.prior <= COMMONEST
+        return self.bias.statistics.constant and RAREST <= self.prior <= COMMONEST
 
 
 def _heads(model: Evidence) -> list[Head]:
     heads = []
     for weight in model.weights:
-        use, bias = weight.use, model.shift_of(weight)
-        if use is None or not use.reaches_output or bias is None or bias.statistics is None:
+        use, bias = weight.use, model.bias_of(weight)
+        if not use.reaches_output or bias is None:
             continue
         signal = model.output_of(weight)
         shape = signal.shape if signal is not None else ()

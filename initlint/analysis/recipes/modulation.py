@@ -8,31 +8,29 @@ from typing import TYPE_CHECKING
 from initlint.analysis.recipes.recipe import Deviation, Recipe, outputs, writes, zero
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Statistics, Tensor
+    from initlint.evidence import Evidence, Statistics, Weight
 
 
-def _gate_figures(weight: Tensor) -> list[Statistics]:
+def _gate_figures(weight: Weight) -> list[Statistics]:
     """Figures of the rows that make the gates; empty where they cannot be told apart."""
     use, figures = weight.use, weight.statistics
-    if use is None or figures is None:
-        return []
     if use.parts == 1 or len(use.wiring.gates) == use.parts:
         return [figures]
     return [figures.parts[k] for k in use.wiring.gates] if len(figures.parts) == use.parts else []
 
 
 def _deviations(model: Evidence) -> Iterator[Deviation]:
-    gates = [(w, _gate_figures(w)) for w in model.weights if w.use is not None and w.use.wiring.gates]
+    gates = [(w, _gate_figures(w)) for w in model.weights if w.use.wiring.gates]
     open_gates = [(w, figures) for w, figures in gates if not all(map(zero, figures))]
-    conditions = {w.use.wiring.sources for w, _ in gates if w.use is not None}
+    conditions = {w.use.wiring.sources for w, _ in gates}
     closed = [
         w
         for w in model.weights
-        if w.use is not None and w.use.wiring.sources in conditions and w.use.wiring.sources
+        if w.use.wiring.sources in conditions and w.use.wiring.sources
         if zero(w.statistics) or any(w is g and all(map(zero, figures)) for g, figures in gates)
     ]
     for weight, figures in open_gates:
-        parts = weight.use.parts if weight.use is not None else 1
+        parts = weight.use.parts
         rows = f"{len(figures)} of {parts} parts of it" if parts > 1 and len(figures) < parts else "it"
         others = f"; {closed[0].name}, fed by the same condition, is zero" if closed else ""
         std = max(part.rms for part in figures)
@@ -46,19 +44,19 @@ def _deviations(model: Evidence) -> Iterator[Deviation]:
             expected={"rms of the gates": 0.0},
             harms=bool(closed),
             locations=writes(
-                (t for w in closed for t in (w, model.shift_of(w))), "where others are set to zero"
+                (t for w in closed for t in (w, model.bias_of(w))), "where others are set to zero"
             ),
         )
     if gates and not open_gates:
         yield from _open_ends(model, [w for w, _ in gates], conditions)
 
 
-def _open_ends(model: Evidence, gates: list[Tensor], conditions: set[tuple[str, ...]]) -> Iterator[Deviation]:
+def _open_ends(model: Evidence, gates: list[Weight], conditions: set[tuple[str, ...]]) -> Iterator[Deviation]:
     """Modulations without gates, such as the last one, that are drawn while those of all blocks are zero."""
-    widths = {outputs(w) / w.use.parts for w in gates if w.use is not None}
+    widths = {outputs(w) / w.use.parts for w in gates}
     for weight in model.weights:
         use, figures = weight.use, weight.statistics
-        if use is None or figures is None or use.wiring.gates or zero(figures):
+        if use.wiring.gates or zero(figures):
             continue
         alike = use.wiring.sources in conditions and use.parts > 1 and outputs(weight) / use.parts in widths
         if alike and use.activation in (None, "none"):
@@ -70,7 +68,7 @@ def _open_ends(model: Evidence, gates: list[Tensor], conditions: set[tuple[str, 
                 measured={"rms": figures.rms},
                 expected={"rms": 0.0},
                 locations=writes(
-                    (t for w in gates for t in (w, model.shift_of(w))), "where others are set to zero"
+                    (t for w in gates for t in (w, model.bias_of(w))), "where others are set to zero"
                 ),
             )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from initlint.finding import Location
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Statistics, Tensor
+    from initlint.evidence import Evidence, Statistics, Tensor, UsedTensor
     from initlint.finding import Figure, Site
 
 
@@ -45,21 +45,20 @@ class Recipe:
 # ---------------------------------------------------------------- views that several recipes need
 
 
-def zero(figures: Statistics | None) -> bool:
+def zero(figures: Statistics) -> bool:
     """Every value is exactly zero."""
-    return figures is not None and figures.constant and figures.maximum == 0
+    return figures.constant and figures.maximum == 0
 
 
-def inputs(weight: Tensor) -> int:
+def inputs(weight: UsedTensor) -> int:
     """Features that a weight takes, the receptive field left out."""
-    use = weight.use
-    axes = use.contracted if use is not None else ()
-    return prod(weight.shape[a] for a in (axes[:1] if use is not None and use.role == "kernel" else axes))
+    axes = weight.use.contracted
+    return prod(weight.shape[a] for a in (axes[:1] if weight.use.role == "kernel" else axes))
 
 
-def outputs(weight: Tensor) -> int:
+def outputs(weight: UsedTensor) -> int:
     """Features that a weight gives."""
-    return prod(weight.shape[a] for a in weight.use.outputs) if weight.use is not None else 0
+    return prod(weight.shape[a] for a in weight.use.outputs)
 
 
 def writes(tensors: Iterable[Tensor | None], what: str) -> tuple[Location, ...]:

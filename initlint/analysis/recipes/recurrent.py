@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from initlint.analysis.recipes.recipe import Deviation, Recipe, writes
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Tensor
+    from initlint.evidence import Evidence, UsedTensor
 
 GATES = ("input", "forget", "cell", "output")  # order of nn.LSTM and nn.LSTMCell
 FORGET = 1
@@ -16,29 +16,27 @@ FORGET = 1
 OPEN = 0.5
 
 
-def _filled(bias: Tensor) -> list[float]:
+def _filled(bias: UsedTensor) -> list[float]:
     """The constant that each gate's bias was set to, 0 for none."""
-    parts = bias.statistics.parts if bias.statistics is not None else ()
-    return [part.mean if part.constant and part.mean >= OPEN else 0.0 for part in parts]
+    return [part.mean if part.constant and part.mean >= OPEN else 0.0 for part in bias.statistics.parts]
 
 
-def _layers(model: Evidence) -> Iterator[dict[str, list[Tensor]]]:
+def _layers(model: Evidence) -> Iterator[dict[str, list[UsedTensor]]]:
     """Biases of the LSTMs that stand at one place of the model, by cell: layer, direction or index."""
-    groups: dict[str, dict[str, list[Tensor]]] = {}
-    for bias in model.parameters:
-        figures, use = bias.statistics, bias.use
-        if use is None or use.role != "shift" or use.parts != len(GATES) or figures is None:
+    groups: dict[str, dict[str, list[UsedTensor]]] = {}
+    for bias in model.used_parameters:
+        if bias.use.role != "shift" or bias.use.parts != len(GATES):
             continue
-        if len(figures.parts) == len(GATES) and bias.local_name.startswith(("bias_ih", "bias_hh")):
+        if len(bias.statistics.parts) == len(GATES) and bias.local_name.startswith(("bias_ih", "bias_hh")):
             cell = f"{bias.owner}{bias.local_name.removeprefix('bias_ih').removeprefix('bias_hh')}"
             place = bias.family.rpartition(".")[0]
             groups.setdefault(place, {}).setdefault(cell, []).append(bias)
     yield from groups.values()
 
 
-def _neighbours(model: Evidence) -> Iterator[dict[str, list[Tensor]]]:
+def _neighbours(model: Evidence) -> Iterator[dict[str, list[UsedTensor]]]:
     """The same of LSTMs that stand beside each other under names of their own, an encoder and a decoder."""
-    parents: dict[str, dict[str, dict[str, list[Tensor]]]] = {}
+    parents: dict[str, dict[str, dict[str, list[UsedTensor]]]] = {}
     for cells in _layers(model):
         first = next(iter(cells.values()))[0]
         parents.setdefault(first.owner.rpartition(".")[0], {})[first.owner] = cells
@@ -67,9 +65,8 @@ def _deviations(model: Evidence) -> Iterator[Deviation]:
             yield _partial(given[0], missed, harms=True)
 
 
-def _astray(bias: Tensor, gates: list[str], value: float) -> Deviation:
-    forget = bias.statistics.parts[FORGET] if bias.statistics is not None else None
-    mean = forget.mean if forget is not None else 0.0
+def _astray(bias: UsedTensor, gates: list[str], value: float) -> Deviation:
+    mean = bias.statistics.parts[FORGET].mean
     return Deviation(
         subject=bias,
         message=f"the bias of the {' and '.join(gates)} gate is {value:.3g}, that of the forget gate "
@@ -81,9 +78,9 @@ def _astray(bias: Tensor, gates: list[str], value: float) -> Deviation:
     )
 
 
-def _partial(given: Tensor, missed: list[Tensor], *, harms: bool) -> Deviation:
+def _partial(given: UsedTensor, missed: list[UsedTensor], *, harms: bool) -> Deviation:
     subject = missed[0]
-    forget = subject.statistics.parts[FORGET].mean if subject.statistics is not None else 0.0
+    forget = subject.statistics.parts[FORGET].mean
     value = _filled(given)[FORGET]
     return Deviation(
         subject=subject,

@@ -6,20 +6,21 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint.analysis.recipes.recipe import Deviation, Recipe, writes, zero
+from initlint.evidence import Weight
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Tensor
+    from initlint.evidence import Evidence, UsedTensor
 
 #: Gates of one kind that differ by more than this do not follow one scheme; deep models grade theirs by 10.
 APART = 30.0
 
 
-def _kin(model: Evidence) -> Iterator[list[Tensor]]:
+def _kin(model: Evidence) -> Iterator[list[UsedTensor]]:
     """Tensors that end residual branches in the same way at other places."""
-    groups: dict[tuple[object, ...], list[Tensor]] = {}
-    for tensor in model.parameters:
+    groups: dict[tuple[object, ...], list[UsedTensor]] = {}
+    for tensor in model.used_parameters:
         use = tensor.use
-        if use is None or not use.ends_residual or use.role not in ("gain", "scalar", "matrix", "kernel"):
+        if not use.ends_residual or use.role not in ("gain", "scalar", "matrix", "kernel"):
             continue
         names = [name for name in tensor.name.split(".") if not name.isdigit()]
         place = tensor.owner_class, *names[-2:], use.role, tensor.requires_grad
@@ -27,7 +28,7 @@ def _kin(model: Evidence) -> Iterator[list[Tensor]]:
     yield from (group for group in groups.values() if len(group) > 1)
 
 
-def _meets(model: Evidence, tensor: Tensor, closed: list[Tensor]) -> bool:
+def _meets(model: Evidence, tensor: UsedTensor, closed: list[UsedTensor]) -> bool:
     """It is added to the end of a closed branch: the projection that carries the stream past it."""
     mine, others = set(_weights(tensor)), {name for other in closed for name in _weights(other)}
     return any(
@@ -38,31 +39,28 @@ def _meets(model: Evidence, tensor: Tensor, closed: list[Tensor]) -> bool:
     )
 
 
-def _alone(group: list[Tensor], closed: list[Tensor], opened: list[Tensor]) -> bool:
+def _alone(group: list[UsedTensor], closed: list[UsedTensor], opened: list[UsedTensor]) -> bool:
     """One matrix of zeros among several that are drawn; the last may be all that a loop has reached."""
     return (
         len(closed) == 1 < len(opened)
-        and closed[0].use is not None
         and closed[0].use.role in ("matrix", "kernel")
         and closed[0] is not group[-1]
     )
 
 
-def _weights(tensor: Tensor) -> tuple[str, ...]:
+def _weights(tensor: UsedTensor) -> tuple[str, ...]:
     """The matrices or kernels whose output it scales; itself, if it is one."""
     use = tensor.use
-    return use.wiring.sources if use is not None and use.role in ("gain", "scalar") else (tensor.name,)
+    return use.wiring.sources if use.role in ("gain", "scalar") else (tensor.name,)
 
 
 def _deviations(model: Evidence) -> Iterator[Deviation]:
     for group in _kin(model):
         closed = [t for t in group if zero(t.statistics)]
-        opened = [t for t in group if t.statistics is not None and not zero(t.statistics)]
+        opened = [t for t in group if not zero(t.statistics)]
         if not closed:
-            sizes = [
-                (t.statistics.rms, t) for t in opened if t.statistics is not None and t.statistics.constant
-            ]
-            least = min(sizes, key=lambda s: s[0], default=(0.0, None))[0]
+            sizes = [(t.statistics.rms, t) for t in opened if t.statistics.constant]
+            least = min((size for size, _ in sizes), default=0.0)
             large = [t for size, t in sizes if size > APART * least]
             closed, opened = [t for t in opened if t not in large], large
         opened = [t for t in opened if not _meets(model, t, closed)]
@@ -73,8 +71,6 @@ def _deviations(model: Evidence) -> Iterator[Deviation]:
         same = {t.family for t in closed}
         opened.sort(key=lambda t: t.family not in same)
         first, figures, other = opened[0], opened[0].statistics, closed[0].statistics
-        assert figures is not None
-        assert other is not None
         more = f" and {len(closed) - 1} more like it" if len(closed) > 1 else ""
         yield Deviation(
             subject=first,
@@ -90,9 +86,9 @@ def _deviations(model: Evidence) -> Iterator[Deviation]:
 
 
 def _flamingo(model: Evidence) -> Iterator[Deviation]:
-    for gate in model.parameters:
+    for gate in model.used_parameters:
         use, figures = gate.use, gate.statistics
-        if use is None or figures is None or use.role != "scalar" or not use.ends_residual or zero(figures):
+        if use.role != "scalar" or not use.ends_residual or zero(figures):
             continue
         if any(step.operation == "tanh" for step in use.wiring.steps):
             yield Deviation(
@@ -106,34 +102,34 @@ def _flamingo(model: Evidence) -> Iterator[Deviation]:
 
 def _inserted(model: Evidence) -> Iterator[Deviation]:
     """Trainable layers whose output is added to that of frozen ones, and goes into frozen ones."""
-    frozen = [w for w in model.weights if not w.requires_grad]
+    frozen = [w.use for w in (*model.weights, *model.unseen) if w.use and not w.requires_grad]
     for signal in model.signals:
         if signal.operands is None or len(signal.summands) != 2:
             continue
         for mine, others in (signal.summands, signal.summands[::-1]):
             weight = model.by_name[mine[0]] if len(mine) == 1 else None
             size = signal.operands[signal.summands.index(mine)]
-            if weight is None or weight.use is None or not weight.requires_grad or not size:
+            if not isinstance(weight, Weight) or not weight.requires_grad or not size:
                 continue
             beside = [model.by_name[n] for n in others]
-            disturbed = any(weight.name in w.use.wiring.sources for w in frozen if w.use is not None)
+            disturbed = any(weight.name in use.wiring.sources for use in frozen)
             named = "zero" in f"{weight.name} {weight.owner_class}".lower()
             if named or (beside and not any(w.requires_grad for w in beside) and disturbed):
                 yield _added(model, weight, size, named and not disturbed)
                 break
 
 
-def _added(model: Evidence, weight: Tensor, size: float, named: bool) -> Deviation:
-    rms = weight.statistics.rms if weight.statistics is not None else 0.0
+def _added(model: Evidence, weight: Weight, size: float, named: bool) -> Deviation:
+    rms = weight.statistics.rms
     gate = next(
         (
             t
-            for t in model.parameters
-            if t.use is not None and t.use.role == "scalar" and t.use.wiring.sources == (weight.name,)
+            for t in model.used_parameters
+            if t.use.role == "scalar" and t.use.wiring.sources == (weight.name,)
         ),
         None,
     )
-    subject = gate if gate is not None and gate.use is not None and gate.use.ends_residual else weight
+    subject = gate if gate is not None and gate.use.ends_residual else weight
     return Deviation(
         subject=subject,
         message=f"adds a signal of rms {size:.3g} to the "
@@ -146,7 +142,7 @@ def _added(model: Evidence, weight: Tensor, size: float, named: bool) -> Deviati
     )
 
 
-def _closed(model: Evidence) -> list[Tensor]:
+def _closed(model: Evidence) -> list[Weight]:
     """Trainable weights of zeros that end other added branches."""
     return [
         weight

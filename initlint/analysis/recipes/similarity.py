@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from initlint.analysis.recipes.recipe import Deviation, Recipe
+from initlint.evidence import UsedTensor
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Step, Tensor, Use
+    from initlint.evidence import Evidence, Step
 
 #: Cosines lie in [-1, 1]. CLIP starts at 1/0.07 = 14.3 and clips at 100 (section 2.5), SigLIP starts at 10,
 #: cosine classifiers use 10 (Gidaris & Komodakis 2018) to 64 (ArcFace 2019).
@@ -48,18 +49,18 @@ def effective(value: float, steps: Sequence[Step]) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _handed_out(tensor: Tensor, use: Use) -> bool:
+def _handed_out(tensor: UsedTensor) -> bool:
     """The scale leaves the model beside the vectors, for the loss to apply: only its name says what it is."""
     named = any(word in tensor.local_name for word in ("logit_scale", "temperature"))
-    return use.operation == "output" and tensor.elements == 1 and named
+    return tensor.use.operation == "output" and tensor.elements == 1 and named
 
 
 def _deviations(model: Evidence) -> Iterator[Deviation]:
     for tensor in model.tensors:
-        use, figures = tensor.use, tensor.statistics
-        if use is None or figures is None or not figures.constant:
+        if not isinstance(tensor, UsedTensor) or not tensor.statistics.constant:
             continue
-        if not use.wiring.cosine and not _handed_out(tensor, use):
+        use, figures = tensor.use, tensor.statistics
+        if not use.wiring.cosine and not _handed_out(tensor):
             continue
         factor = effective(figures.mean, use.wiring.steps)
         logarithm = any(step.operation == "exp" for step in use.wiring.steps)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from initlint.analysis.recipes.recipe import Deviation, Recipe
 from initlint.analysis.recipes.similarity import effective
+from initlint.evidence import UsedTensor
 from initlint.finding import Location
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Tensor
+    from initlint.evidence import Evidence, Weight
 
 #: Pre-activations of a hidden layer have unit variance by the paper's theorem 1.8; a factor of 2 is more than
 #: any small layer's sampling error, and makes gradients grow or fall by 2 in each layer.
@@ -22,38 +23,33 @@ FREQUENCIES = 10.0, 300.0  # of the first layer over [-1, 1]; the paper takes 30
 RUIN = 100.0  # gradients off by this over all layers cannot be trained
 
 
-def _omega(model: Evidence, weight: Tensor) -> float | None:
+def _omega(model: Evidence, weight: Weight) -> float | None:
     """What the layer's output is multiplied by inside the sine; None for a learned frequency per unit."""
-    wiring = weight.use.wiring if weight.use is not None else None
-    omega = wiring.factor if wiring is not None else None
-    for name in wiring.multipliers if wiring is not None else ():
+    omega = weight.use.wiring.factor
+    for name in weight.use.wiring.multipliers:
         tensor = model.by_name[name]
-        use, figures = tensor.use, tensor.statistics
-        if omega is None or use is None or figures is None or tensor.elements != 1:
+        if omega is None or not isinstance(tensor, UsedTensor) or tensor.elements != 1:
             return None
-        factor = effective(figures.mean, use.wiring.steps)
+        factor = effective(tensor.statistics.mean, tensor.use.wiring.steps)
         omega = omega * factor if factor is not None else None
     return omega
 
 
-def _is_sine(weight: Tensor) -> bool:
-    use = weight.use
-    pointwise = use is not None and (use.role == "matrix" or math.prod(weight.shape[2:]) == 1)
-    return use is not None and pointwise and use.activation == "sin"
+def _is_sine(weight: Weight) -> bool:
+    pointwise = weight.use.role == "matrix" or math.prod(weight.shape[2:]) == 1
+    return pointwise and weight.use.activation == "sin"
 
 
 def _deviations(model: Evidence) -> Iterator[Deviation]:
     sines = {w.name: w for w in model.weights if _is_sine(w)}
-    hidden = {
-        name for name, w in sines.items() if w.use is not None and set(w.use.wiring.sources) & set(sines)
-    }
+    hidden = {name for name, w in sines.items() if set(w.use.wiring.sources) & set(sines)}
     judged: list[
-        tuple[Tensor, float, float, float]
+        tuple[Weight, float, float, float]
     ] = []  # weight, measured and expected std, what it is off by
-    fine: list[Tensor] = []
+    fine: list[Weight] = []
     for name, weight in sines.items():
         omega, figures, use = _omega(model, weight), weight.statistics, weight.use
-        if not hidden or figures is None or use is None or not use.fan_in or not omega or not figures.std:
+        if not hidden or not use.fan_in or not omega or not figures.std:
             continue
         inside = name in hidden
         expected = math.sqrt(2 / use.fan_in) / abs(omega) if inside else 1 / (use.fan_in * math.sqrt(3))
@@ -80,7 +76,7 @@ def _deviations(model: Evidence) -> Iterator[Deviation]:
         )
 
 
-def _story(model: Evidence, weight: Tensor, fine: list[Tensor]) -> tuple[Location, ...]:
+def _story(model: Evidence, weight: Weight, fine: list[Weight]) -> tuple[Location, ...]:
     """How the value came about: the calls that led to the write, and where the layer was made.
 
     Of a layer that nothing initialised, also the line that initialised another as it should.

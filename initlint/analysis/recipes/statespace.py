@@ -10,7 +10,7 @@ from initlint.analysis.recipes.recipe import Deviation, Recipe
 from initlint.analysis.recipes.similarity import effective
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Tensor
+    from initlint.evidence import Evidence, UsedTensor
 
 LEAST, MOST = 1e-3, 1e-1  # steps at the start (section 3.6)
 SLACK = 3.0  # beyond the range by this before it is a deviation
@@ -21,24 +21,21 @@ def _softplus(x: float) -> float:
     return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
 
 
-def _rates(model: Evidence) -> list[Tensor]:
+def _rates(model: Evidence) -> list[UsedTensor]:
     """Logarithms of decay rates: exponentiated before they meet the data, and again with it."""
     return [
         t
-        for t in model.parameters
-        if t.use is not None
-        and t.use.activation == "exp"
-        and any(step.operation == "exp" for step in t.use.wiring.steps)
+        for t in model.used_parameters
+        if t.use.activation == "exp" and any(step.operation == "exp" for step in t.use.wiring.steps)
     ]
 
 
-def _steps(model: Evidence, rate: Tensor) -> list[Tensor]:
+def _steps(model: Evidence, rate: UsedTensor) -> list[UsedTensor]:
     """Biases of the step sizes that belong to a decay rate."""
     return [
         t
-        for t in model.parameters
-        if t.use is not None
-        and t.use.role in ("shift", "scalar", "table")
+        for t in model.used_parameters
+        if t.use.role in ("shift", "scalar", "table")
         and t.use.activation == "softplus"
         and (not rate.owner or t.owner == rate.owner or t.owner.startswith(f"{rate.owner}."))
     ]
@@ -48,7 +45,7 @@ def _deviations(model: Evidence) -> Iterator[Deviation]:
     for rate in _rates(model):
         figures = rate.statistics
         biases = _steps(model, rate)
-        if not biases or figures is None or rate.use is None:
+        if not biases:
             continue
         for bias in biases:
             yield from _step(bias)
@@ -71,10 +68,8 @@ def _deviations(model: Evidence) -> Iterator[Deviation]:
             )
 
 
-def _step(bias: Tensor) -> Iterator[Deviation]:
+def _step(bias: UsedTensor) -> Iterator[Deviation]:
     figures = bias.statistics
-    if figures is None:
-        return
     low, high, middle = _softplus(figures.minimum), _softplus(figures.maximum), _softplus(figures.mean)
     if LEAST / SLACK <= middle <= MOST * SLACK and not (figures.constant and figures.count > 1):
         return
@@ -92,9 +87,9 @@ def _step(bias: Tensor) -> Iterator[Deviation]:
 
 def _decays(model: Evidence) -> Iterator[Deviation]:
     """Vectors w of which exp(-exp(w)), or what that is multiplied with, forgets a state by the channel."""
-    for decay in model.parameters:
+    for decay in model.used_parameters:
         figures = decay.statistics
-        if decay.use is None or figures is None or not figures.constant or figures.count < 2:
+        if not figures.constant or figures.count < 2:
             continue
         names = [step.operation for step in decay.use.wiring.steps]
         if any(names[i : i + 3] == ["exp", "neg", "exp"] for i in range(len(names))):
