@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from initlint import Rule
 from initlint.analysis import symptoms
 from initlint.analysis.remedies import fill
+from initlint.analysis.signal_path import downstream
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding, UsedTensor
@@ -110,10 +111,5 @@ def _taken_out(model: Evidence, bias: UsedTensor) -> bool:
         return bias.statistics.constant if use.reaches_output else not symptoms.saturates(model, bias)
     if not use.normalised_after:
         return False
-    reached = {use.node}
-    for signal in model.signals:
-        if reached & set(signal.sources):
-            if signal.kind == "norm":
-                return signal.function in ("batch_norm", "instance_norm")
-            reached.add(signal.node)
-    return False
+    norm = next((signal for signal in downstream(model, use.node) if signal.kind == "norm"), None)
+    return norm is not None and norm.function in ("batch_norm", "instance_norm")

@@ -7,7 +7,7 @@ part, the level of a gradient that of its norm, which pooling and strides do not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
 from math import exp, inf, log, prod, sqrt
@@ -185,6 +185,18 @@ def upstream(model: Evidence, signal: Signal) -> Signal | None:
         # Of two factors the one that has come further is the signal: an adjacency or a mask is given.
         return max(known, key=lambda s: (s.depth, level(s)))
     return max(known, key=lambda s: (level(s), s.depth))
+
+
+def downstream(
+    model: Evidence, node: str, *, until: Callable[[Signal], bool] = lambda signal: False
+) -> Iterator[Signal]:
+    """The signals that a node's output flows into, in order of execution; no further than `until` holds."""
+    reached = {node}
+    for signal in model.signals:
+        if signal.node not in reached and not reached.isdisjoint(signal.sources):
+            yield signal
+            if not until(signal):
+                reached.add(signal.node)
 
 
 def sources(model: Evidence, signal: Signal) -> list[Signal]:

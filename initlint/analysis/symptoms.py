@@ -15,7 +15,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Literal
 
 from initlint.analysis.culprits import writers
-from initlint.analysis.signal_path import WEIGHTS, sources
+from initlint.analysis.signal_path import WEIGHTS, downstream, sources
 
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, Logits, Signal, Tensor, UsedTensor, Weight
@@ -27,8 +27,6 @@ DECAY = 1 / 50  # likewise downwards: matrices of std 0.02 with two inputs reach
 DROWNED = 20.0  # residual branch over stream: first blocks behind embeddings of std 0.02 reach 16
 FLAT = 4.0  # pre-activation beyond which a sigmoid has less than a tenth of its slope
 DISPROPORTION = 1000.0  # gradient over value, against the median weight: stems of healthy models reach 900
-
-RECTIFIERS = ("relu", "leaky_relu")  # multiples of an input give multiples of the output
 
 Kind = Literal["saturation", "logits", "growth", "decay", "drowning", "gradient"]
 
@@ -84,19 +82,19 @@ def restored(model: Evidence, weight: Weight) -> bool:
         return False
     if use.wiring.unit or (use.normalised_after and use.activation in (None, "none")):
         return True
-    nodes = {use.node}
-    for signal in model.signals:
-        if not nodes & set(signal.sources) or signal.node in nodes:
-            continue
+    for signal in downstream(model, use.node, until=lambda signal: not _is_homogeneous(signal)):
         if signal.kind == "norm":
             return True
-        if (signal.kind == "weight" and not signal.residual) or (
-            signal.kind == "activation" and signal.function in RECTIFIERS
-        ):
-            nodes.add(signal.node)
-        elif signal.kind != "other":
+        if signal.kind != "other" and not _is_homogeneous(signal):
             return False
     return False
+
+
+def _is_homogeneous(signal: Signal) -> bool:
+    """Multiples of its input give multiples of its output."""
+    if signal.kind == "weight":
+        return not signal.residual
+    return signal.kind == "activation" and signal.function in ("relu", "leaky_relu")
 
 
 def _starts_stream(model: Evidence, node: str) -> bool:
@@ -283,13 +281,10 @@ def _lost(model: Evidence, weight: Weight, ratio: float) -> float:
 
 
 def _until_weight(model: Evidence, signal: Signal) -> Iterator[Signal]:
-    """Signals that follow, up to the next weights or normalisations."""
-    open_nodes = {signal.node}
-    for following in model.signals:
-        if following.node != signal.node and open_nodes & set(following.sources):
-            yield following
-            if following.kind not in ("weight", "norm", "softmax") and not following.residual:
-                open_nodes.add(following.node)
+    """Signals that follow, up to the next weights, normalisations or residual sums."""
+    return downstream(
+        model, signal.node, until=lambda s: s.residual or s.kind in ("weight", "norm", "softmax")
+    )
 
 
 def _relative_gradient(weight: Weight) -> float | None:
