@@ -67,9 +67,7 @@ class TinyVariance(Rule):
             if _in_head(model, weight) or symptoms.carried(model, weight):
                 continue
             expected = theory.expected_std(use.fan_in, use.activation)
-            if not theory.falls_short(figures.std, expected, figures.count, ratio=self.ratio):
-                continue
-            seen = symptoms.of_lack(model, weight)
+            seen = symptoms.of_scale(model, weight, expected, ratio=self.ratio, large=False)
             if seen is None:
                 continue
             times = expected / figures.std

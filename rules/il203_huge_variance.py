@@ -51,9 +51,7 @@ class HugeVariance(Rule):
             # A constant behind the product, as in scaled dot products, takes part of the scale away.
             shrunk = min(abs(use.wiring.factor or 1.0), 1.0)
             expected = theory.expected_std(use.fan_in, use.activation) / shrunk
-            if not theory.exceeds(figures.std, expected, figures.count, ratio=self.ratio):
-                continue
-            seen = symptoms.of_excess(model, weight)
+            seen = symptoms.of_scale(model, weight, expected, ratio=self.ratio, large=True)
             if seen is None:
                 continue
             yield self.finding(

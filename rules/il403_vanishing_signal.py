@@ -7,10 +7,9 @@ from math import exp
 from typing import TYPE_CHECKING
 
 from initlint import Rule
-from initlint.analysis.culprits import culprits
+from initlint.analysis.culprits import signal_trends
 from initlint.analysis.locations import told
 from initlint.analysis.remedies import redraw
-from initlint.analysis.signal_path import stretches
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding
@@ -61,20 +60,20 @@ class VanishingSignal(Rule):
     deviations: float = 6.0
 
     def check(self, model: Evidence) -> Iterator[Finding]:
-        for stretch in stretches(model):
-            guilty = culprits(model, stretch.steps, falling=True)
-            if stretch.change >= self.remaining or not guilty:
+        for trend in signal_trends(model, falling=True):
+            way, guilty = trend.way, trend.culprits
+            if trend.change >= self.remaining:
                 continue
-            by_chance = stretch.change > exp(-3 - self.deviations * stretch.chance)
+            by_chance = trend.change > exp(-3 - self.deviations * way.chance)
             yield self.finding(
                 guilty,
-                f"what tells inputs apart falls by a factor of {1 / stretch.growth:.2g} per layer over "
-                f"{stretch.layers} layers, to {stretch.change:.2g} of its size, and nothing restores it",
-                measured={"factor per layer": stretch.growth, "remaining": stretch.change},
+                f"what tells inputs apart falls by a factor of {1 / trend.factor:.2g} per layer over "
+                f"{way.layers} layers, to {trend.change:.2g} of its size, and nothing restores it",
+                measured={"factor per layer": trend.factor, "remaining": trend.change},
                 expected={"factor per layer": "near 1", "remaining": f"above {self.remaining:.2g}"},
                 help="use the gain of the activation that follows (nn.init.kaiming_normal_ for ReLU), "
                 "or normalise between the layers",
                 severity="note" if by_chance else self.note_if_published(guilty),
-                locations=told(stretch.steps[:1], guilty),
+                locations=told(way.steps[:1], guilty),
                 suggestion=redraw(*guilty),
             )

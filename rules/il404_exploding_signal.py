@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Rule
-from initlint.analysis.culprits import culprits
+from initlint.analysis.culprits import signal_trends
 from initlint.analysis.locations import stack, told
 from initlint.analysis.remedies import redraw
-from initlint.analysis.signal_path import stretches
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding
@@ -54,22 +53,22 @@ class ExplodingSignal(Rule):
     factor: float = 16.0
 
     def check(self, model: Evidence) -> Iterator[Finding]:
-        for stretch in stretches(model):
-            guilty, (factor, growth) = culprits(model, stretch.steps, falling=False), stretch.rise
-            if growth <= self.factor or not guilty:
+        for trend in signal_trends(model, falling=False):
+            way, guilty = trend.way, trend.culprits
+            if trend.change <= self.factor:
                 continue
-            sums = [s for s in stretch.steps if s.residual]
-            where = f"{len(sums)} residual sums" if sums else f"{stretch.layers} layers"
+            sums = [s for s in way.steps if s.residual]
+            where = f"{len(sums)} residual sums" if sums else f"{way.layers} layers"
             yield self.finding(
                 guilty,
-                f"the signal grows by a factor of {factor:.2g} per layer over {where}, "
-                f"to {growth:.3g} times its size, and nothing brings it back",
+                f"the signal grows by a factor of {trend.factor:.2g} per layer over {where}, "
+                f"to {trend.change:.3g} times its size, and nothing brings it back",
                 severity=self.note_if_published(guilty),
-                measured={"factor per layer": factor, "growth": growth},
+                measured={"factor per layer": trend.factor, "growth": trend.change},
                 expected={"factor per layer": "near 1", "growth": f"below {self.factor:g}"},
                 help="start the residual branches at zero or divide them by the square root of their number"
                 if sums
                 else "use the gain of the activation that follows each weight, or normalise between layers",
-                locations=(*told(sums[:1] or stretch.steps[:1], guilty), *stack(model, guilty)),
+                locations=(*told(sums[:1] or way.steps[:1], guilty), *stack(model, guilty)),
                 suggestion=None if sums else redraw(*guilty),
             )

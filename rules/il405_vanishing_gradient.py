@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Rule
-from initlint.analysis.culprits import backward_culprits
+from initlint.analysis.culprits import gradient_trends
 from initlint.analysis.locations import told
-from initlint.analysis.signal_path import returns
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding
@@ -54,15 +53,15 @@ class VanishingGradient(Rule):
     remaining: float = 1e-4
 
     def check(self, model: Evidence) -> Iterator[Finding]:
-        for way in returns(model):
-            guilty = backward_culprits(model, way.steps, falling=True)
-            if way.change >= self.remaining or not guilty:
+        for trend in gradient_trends(model, falling=True):
+            way, guilty = trend.way, trend.culprits
+            if trend.change >= self.remaining:
                 continue
             yield self.finding(
                 guilty,
-                f"the gradient falls by a factor of {1 / way.growth:.2g} per layer over {way.layers} layers: "
-                f"{way.change:.2g} of it reaches the first",
-                measured={"factor per layer": way.growth, "remaining": way.change},
+                f"the gradient falls by a factor of {1 / trend.factor:.2g} per layer over {way.layers} "
+                f"layers: {trend.change:.2g} of it reaches the first",
+                measured={"factor per layer": trend.factor, "remaining": trend.change},
                 expected={"factor per layer": "near 1", "remaining": f"above {self.remaining:g}"},
                 help="look at the activations and the scale of the weights on the way, or add residual "
                 "connections",

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Rule
-from initlint.analysis.culprits import backward_culprits
+from initlint.analysis.culprits import gradient_trends
 from initlint.analysis.locations import told
-from initlint.analysis.signal_path import returns
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding
@@ -56,17 +55,16 @@ class ExplodingGradient(Rule):
     factor: float = 1e4
 
     def check(self, model: Evidence) -> Iterator[Finding]:
-        for way in returns(model):
-            culprits = backward_culprits(model, way.steps, falling=False)
-            guilty = [w for w in culprits if w.use is None or not w.use.normalised_after]
-            if way.change <= self.factor or not guilty:
+        for trend in gradient_trends(model, falling=False):
+            way, guilty = trend.way, trend.culprits
+            if trend.change <= self.factor:
                 continue
             yield self.finding(
                 guilty,
-                f"the gradient grows by a factor of {way.growth:.2g} per layer over {way.layers} layers, "
-                f"to {way.change:.2g} times its size at the first",
+                f"the gradient grows by a factor of {trend.factor:.2g} per layer over {way.layers} layers, "
+                f"to {trend.change:.2g} times its size at the first",
                 severity=self.note_if_published(guilty),
-                measured={"factor per layer": way.growth, "growth": way.change},
+                measured={"factor per layer": trend.factor, "growth": trend.change},
                 expected={"factor per layer": "near 1", "growth": f"below {self.factor:g}"},
                 help="use the gain of the activation that follows each weight, or scale residual branches "
                 "with depth",

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from math import log
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from initlint.analysis.signal_path import (
     LOUD,
     WEIGHTS,
+    Return,
+    Stretch,
     backward_level,
     gain,
     renewed,
+    returns,
     sources,
     spread,
+    stretches,
     upstream,
     weights,
 )
@@ -22,24 +28,45 @@ if TYPE_CHECKING:
     from initlint.evidence import Evidence, Signal, Tensor, UsedTensor
 
 
-def culprits(model: Evidence, steps: Iterable[Signal], *, falling: bool) -> tuple[Tensor, ...]:
-    """The weights of all steps that make the signal smaller (larger), in order of execution."""
-    found: dict[str, Tensor] = {}
-    for step in steps:
-        factor = gain(model, step)
-        if (factor < 1) if falling else (factor > 1):
-            found |= {t.name: t for t in weights(model, step)}
-    return tuple(found.values())
+Way = TypeVar("Way", Stretch, Return)
 
 
-def backward_culprits(model: Evidence, steps: Sequence[Signal], *, falling: bool) -> tuple[Tensor, ...]:
-    """The weights of all steps behind which the gradient is smaller (larger) than before them."""
-    found: dict[str, Tensor] = {}
-    for before, step in pairwise(steps):
-        change = backward_level(before) - backward_level(step)
-        if (change < 0) if falling else (change > 0):
-            found |= {t.name: t for t in weights(model, step)}
-    return tuple(found.values())
+@dataclass(frozen=True, slots=True)
+class Trend(Generic[Way]):
+    """What becomes of a signal or gradient on one way, and the weights to blame for it."""
+
+    way: Way
+    factor: float  # per layer
+    change: float  # over all layers
+    culprits: tuple[Tensor, ...]
+
+
+def signal_trends(model: Evidence, *, falling: bool) -> Iterator[Trend[Stretch]]:
+    """How the signal falls (grows) on each way to an output, where weights make it smaller (larger)."""
+    for way in stretches(model):
+        changes = ((step, log(gain(model, step))) for step in way.steps)
+        factor, change = (way.growth, way.change) if falling else way.rise
+        if blamed := _blamed(model, changes, falling=falling):
+            yield Trend(way, factor, change, blamed)
+
+
+def gradient_trends(model: Evidence, *, falling: bool) -> Iterator[Trend[Return]]:
+    """Likewise the gradient on each way back; a weight that is normalised does not make it grow."""
+    for way in returns(model):
+        changes = (
+            (step, backward_level(before) - backward_level(step)) for before, step in pairwise(way.steps)
+        )
+        blamed = _blamed(model, changes, falling=falling)
+        if not falling:
+            blamed = tuple(weight for weight in blamed if not weight.use or not weight.use.normalised_after)
+        if blamed:
+            yield Trend(way, way.growth, way.change, blamed)
+
+
+def _blamed(model: Evidence, changes: Iterable[tuple[Signal, float]], *, falling: bool) -> tuple[Tensor, ...]:
+    """The weights of all steps with a change below (above) zero, in order of execution."""
+    steps = [step for step, change in changes if (change < 0 if falling else change > 0)]
+    return tuple({weight.name: weight for step in steps for weight in weights(model, step)}.values())
 
 
 def writers(model: Evidence, signal: Signal) -> tuple[Tensor, ...]:

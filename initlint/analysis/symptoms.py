@@ -14,6 +14,7 @@ from math import inf, log
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
+from initlint import theory
 from initlint.analysis.culprits import writers
 from initlint.analysis.signal_path import WEIGHTS, downstream, sources
 
@@ -63,6 +64,14 @@ def of_lack(model: Evidence, weight: Weight) -> Harm | None:
         return None
     decay = None if restored(model, weight) else _decay(model, weight, signal)
     return decay or _gradient(model, weight, small=False)
+
+
+def of_scale(model: Evidence, weight: Weight, expected: float, *, ratio: float, large: bool) -> Harm | None:
+    """What comes of a std that is more than `ratio` times the expected one (small: the other way round)."""
+    differs = theory.exceeds if large else theory.falls_short
+    if not differs(weight.statistics.std, expected, weight.statistics.count, ratio=ratio):
+        return None
+    return of_excess(model, weight) if large else of_lack(model, weight)
 
 
 def classifies(model: Evidence, logits: Logits) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from statistics import stdev
 
@@ -12,8 +11,7 @@ from listening import evidence
 from torch import nn
 
 import initlint
-from initlint import Evidence
-from initlint.analysis.culprits import culprits, writers
+from initlint.analysis.culprits import signal_trends, writers
 from initlint.analysis.signal_path import level, returns, stretches
 
 
@@ -149,14 +147,8 @@ def test_culprits_are_the_layers_that_shrink_the_signal() -> None:
     def build() -> nn.Module:
         return nn.Sequential(plain(2, 1.2), plain(6, 0.3))
 
-    (stretch,) = stretches(evidence(build, torch.randn(16, 64)))
-    assert [t.name for t in culprits(_model(build), stretch.steps, falling=True)] == [
-        f"1.{i}.weight" for i in range(6)
-    ]
-
-
-def _model(build: Callable[[], nn.Module]) -> Evidence:
-    return evidence(build, torch.randn(16, 64))
+    (trend,) = signal_trends(evidence(build, torch.randn(16, 64)), falling=True)
+    assert [t.name for t in trend.culprits] == [f"1.{i}.weight" for i in range(6)]
 
 
 def test_a_bias_that_outweighs_the_signal_is_named_first() -> None:
