@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from initlint import Location, Rule
+from initlint.analysis.families import numberless
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding, Site, Tensor
@@ -50,7 +50,7 @@ class IdenticalSiblings(Rule):
     def _siblings(self, group: Sequence[Tensor]) -> Finding:
         first, *others = group
         copied = any(p.provenance.copied_from for p in group)
-        numbered = len({re.sub(r"\d+", "", p.name) for p in group}) < len(group)
+        numbered = len({numberless(p.name) for p in group}) < len(group)
         last = others[0].provenance.last_write
         seeded = _seeded(group)
         how = f", made by {last.operation}" if copied and last and not last.default else ""

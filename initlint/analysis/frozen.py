@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from math import sqrt
 from typing import TYPE_CHECKING
 
+from initlint.analysis.families import numberless
 from initlint.analysis.recipes.recipe import outputs, zero
 from initlint.evidence import UsedTensor
 
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, Tensor, Write
 
-_NUMBER = re.compile(r"\d+")
 _FLOATING = ("float", "bfloat", "complex")
 
 
@@ -76,8 +75,8 @@ def _drawn(tensor: Tensor) -> bool:
 
 def _alone(model: Evidence, tensor: Tensor) -> bool:
     """Half or more of the parameters whose names differ in numbers only are trained."""
-    pattern = _NUMBER.sub("", tensor.name)
-    kin = [t.requires_grad for t in model.parameters if _NUMBER.sub("", t.name) == pattern]
+    pattern = numberless(tensor.name)
+    kin = [t.requires_grad for t in model.parameters if numberless(t.name) == pattern]
     return len(kin) > 1 and 2 * sum(kin) >= len(kin)
 
 

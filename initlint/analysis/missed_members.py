@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from initlint.analysis.families import is_numbered, recurrent_part, rows
 from initlint.analysis.rewrites import constant
 from initlint.source import extended, worked_on
 
@@ -13,11 +14,9 @@ if TYPE_CHECKING:
     from initlint.evidence import Evidence, ModuleRecord, Tensor, Write
     from initlint.finding import Site
 
-_RECURRENT = re.compile(r"^((?:weight|bias)_(?:ih|hh|hr))_l\d+(_reverse)?$")
 _RECURRENT_CLASSES = frozenset({"LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"})
 _ALLOCATORS = frozenset(f"torch.{name}{like}" for name in ("zeros", "ones", "full") for like in ("", "_like"))
 _LINEAR_STEPS = frozenset({"mul", "div", "add", "sub", "neg"})
-_INDEX = re.compile(r"(?<![^.])\d+(?![^.])")
 _DIRECTION = re.compile(r"weight_v|original1")  # under weight_norm: its scale cancels out
 
 
@@ -64,19 +63,13 @@ def gaps(model: Evidence) -> Iterator[Gap]:
 
 def _member(tensor: Tensor) -> tuple[str, str]:
     """The module that a tensor is of, and which layer and direction of it."""
-    part = _RECURRENT.match(tensor.local_name)
-    return tensor.owner, tensor.local_name.removeprefix(part[1]) if part else ""
+    return tensor.owner, recurrent_part(tensor.local_name)[1]
 
 
 def _recurrent(model: Evidence) -> Iterator[Gap]:
     """Layers and directions of one recurrent module."""
-    groups: dict[tuple[str, str], list[Tensor]] = {}
-    for tensor in model.parameters:
-        part = _RECURRENT.match(tensor.local_name)
-        if part:
-            groups.setdefault((tensor.owner, part[1]), []).append(tensor)
-    for group in groups.values():
-        for gap in _gap(group, "recurrent"):
+    for row in rows(model.parameters, "layer"):
+        for gap in _gap(row.members, "recurrent"):
             one_value = all(_one_value(tensor) for tensor in gap.reached)
             yield gap._replace(kind="constant") if one_value else gap
 
@@ -89,7 +82,8 @@ def _one_value(tensor: Tensor) -> bool:
 
 def _indexed(model: Evidence) -> Iterator[Gap]:
     """Members of one list. The first or last alone may be meant to differ, unless it is recurrent."""
-    for _, group in _rows(model):
+    for row in rows(model.parameters, "index"):
+        group = row.members
         missed = [i for i, tensor in enumerate(group) if default(tensor)]
         inner = set(missed) - {0, len(group) - 1}
         alike = len({(tensor.owner_class, len(tensor.shape)) for tensor in group}) == 1
@@ -103,8 +97,8 @@ def _closed(model: Evidence) -> Iterator[Gap]:
 
     The last block may well be meant to differ, and so may what a block's own constructor closes.
     """
-    for in_blocks, row in _rows(model):
-        group = [tensor for tensor in row if len(tensor.shape) > 1] if in_blocks else []
+    for row in rows(model.parameters, "block"):
+        group = [tensor for tensor in row.members if len(tensor.shape) > 1]
         single = [tensor for tensor in group[:-1] if not default(tensor)]
         if len(group) < 3 or len(single) != 1 or len({(t.owner_class, t.shape) for t in group}) > 1:
             continue
@@ -114,22 +108,12 @@ def _closed(model: Evidence) -> Iterator[Gap]:
                 yield gap
 
 
-def _rows(model: Evidence) -> Iterator[tuple[bool, list[Tensor]]]:
-    """Parameters whose names differ in one index, and whether that counts blocks rather than layers."""
-    groups: dict[tuple[bool, str], list[Tensor]] = {}
-    for tensor in model.parameters:
-        for index in _INDEX.finditer(tensor.owner):
-            pattern = f"{tensor.name[: index.start()]}*{tensor.name[index.end() :]}"
-            groups.setdefault((index.end() < len(tensor.owner), pattern), []).append(tensor)
-    yield from ((in_blocks, group) for (in_blocks, _), group in groups.items())
-
-
 def _made(tensor: Tensor) -> int:
     """The last of its writes, among all of the build."""
     return max((write.order for write in tensor.provenance.writes), default=-1)
 
 
-def _gap(group: list[Tensor], kind: str) -> Iterator[Gap]:
+def _gap(group: Sequence[Tensor], kind: str) -> Iterator[Gap]:
     missed = tuple(tensor for tensor in group if default(tensor))
     reached = tuple(tensor for tensor in group if _chosen(tensor) is not None)
     if missed and reached and len(missed) + len(reached) == len(group):
@@ -227,7 +211,7 @@ def placeholders(model: Evidence) -> Iterator[Placeholder]:
     named: set[str] = set()
     for group, together in [(g, False) for g in apart.values()] + [(g, True) for g in beside.values()]:
         given = [tensor for tensor in group if _given(tensor) is not None]
-        numbered = not together and group[-1].owner.rpartition(".")[2].isdigit()
+        numbered = not together and is_numbered(group[-1].owner)
         if len(given) == 1 and given[0] is group[-1] and numbered:
             continue  # the last of a row may well be meant to differ
         for left in group:
@@ -305,7 +289,7 @@ def twins(model: Evidence) -> Iterator[Twins]:
             path = path.rpartition(".")[0]
     groups: dict[tuple[str, str], list[ModuleRecord]] = {}
     for module in model.modules:
-        if len(inside.get(module.path, ())) > 1 and not module.path.rpartition(".")[2].isdigit():
+        if len(inside.get(module.path, ())) > 1 and not is_numbered(module.path):
             groups.setdefault((module.path.rpartition(".")[0], module.qualified_class), []).append(module)
     for group in groups.values():
         done = [m for m in group if all(_chosen(t) is not None for t in inside[m.path])]

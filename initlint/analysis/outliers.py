@@ -8,7 +8,7 @@ from math import sqrt
 from typing import TYPE_CHECKING
 
 from initlint import theory
-from initlint.analysis.families import NUMBER, NUMBERINGS, Kind, Siblings, in_block, lines, siblings
+from initlint.analysis.families import Kind, Row, lines, siblings, unit
 
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, Tensor, Use, Weight, Write
@@ -86,14 +86,14 @@ def _known(parameter: Tensor) -> bool:
     )
 
 
-def _chosen(group: Siblings, written: list[Tensor]) -> bool:
+def _chosen(group: Row[Tensor], written: list[Tensor]) -> bool:
     """A single sibling that was written on top of what all got, where that is usual."""
     if len(written) > 1 or group.kind in ("layer", "direction"):
         return False
     if group.kind in ("named", "block") or written[0] is not group.members[0] or len(group.members) == 2:
         return True
     last = written[0].provenance.last_write
-    return not in_block(group.pattern) or last is None or last.kind != "random"
+    return not group.in_blocks or last is None or last.kind != "random"
 
 
 def _reached(few: frozenset[Site], missed: list[Tensor], written: list[Tensor]) -> bool:
@@ -101,7 +101,9 @@ def _reached(few: frozenset[Site], missed: list[Tensor], written: list[Tensor]) 
     return bool(few) and len(missed) > 1 and len(written) == 1
 
 
-def _on_top(group: Siblings, written: dict[frozenset[Site], list[Tensor]], ratio: float) -> Iterator[Oddity]:
+def _on_top(
+    group: Row[Tensor], written: dict[frozenset[Site], list[Tensor]], ratio: float
+) -> Iterator[Oddity]:
     """A single one that a line of its own drew anew, after an initialiser had written all.
 
     The first and the last of a row may well be special: outside of blocks in any way, in blocks by values
@@ -122,7 +124,7 @@ def _on_top(group: Siblings, written: dict[frozenset[Site], list[Tensor]], ratio
                 yield Oddity(odd, tuple(typical), last, missed=False, kind=group.kind)
 
 
-def _one_of_two(model: Evidence, group: Siblings, known: list[Tensor]) -> Oddity | None:
+def _one_of_two(model: Evidence, group: Row[Tensor], known: list[Tensor]) -> Oddity | None:
     """A matrix of a recurrent pair that a line of its own wrote, after an initialiser had drawn both.
 
     Had the line been meant for the other one too, it would have written something else of the model besides.
@@ -167,9 +169,9 @@ def _may_be_small(use: Use) -> bool:
     return use.reaches_output or use.ends_residual
 
 
-def _repeated(group: Siblings) -> bool:
+def _repeated(group: Row[Tensor]) -> bool:
     """Its members are parts of larger units that repeat, not layers of one row."""
-    return group.kind != "index" or in_block(group.pattern)
+    return group.kind != "index" or group.in_blocks
 
 
 def _departs(odd: Tensor, typical: Sequence[Tensor], ratio: float, *, larger: bool) -> bool:
@@ -193,9 +195,9 @@ def _departs(odd: Tensor, typical: Sequence[Tensor], ratio: float, *, larger: bo
     )
 
 
-def _left_on_purpose(group: Siblings, odd: Tensor) -> bool:
+def _left_on_purpose(group: Row[Tensor], odd: Tensor) -> bool:
     """Without a graph nobody knows whether the last of a row is the model's head."""
-    single = group.kind == "index" and not in_block(group.pattern)
+    single = group.kind == "index" and not group.in_blocks
     return single and odd.use is None and odd is group.members[-1]
 
 
@@ -241,7 +243,7 @@ def _structured(parameter: Tensor) -> bool:
     return parameter.scheme is not None and parameter.scheme.distribution in ("orthogonal", "identity")
 
 
-def _far(group: Siblings, known: list[Tensor]) -> Iterator[Oddity]:
+def _far(group: Row[Tensor], known: list[Tensor]) -> Iterator[Oddity]:
     """A drawn matrix inside a row, whose scale no schedule over the row explains."""
     drawn = [t for t in known if len(t.shape) > 1 and t.statistics is not None and t.statistics.std > 0]
     if group.kind != "index" or len(drawn) < 3:
@@ -263,7 +265,7 @@ def emptied(model: Evidence) -> Iterator[tuple[Weight, tuple[Weight, ...]]]:
     groups: dict[tuple[bool, str, tuple[object, ...]], list[Weight]] = {}
     for weight in model.weights:
         if weight.requires_grad and _known(weight) and len(weight.shape) > 1:
-            pattern, repeated = _unit(weight)
+            pattern, repeated = unit(weight)
             part = weight.use.role, _may_be_small(weight.use), len(weight.shape) if repeated else weight.shape
             groups.setdefault((repeated, pattern, part), []).append(weight)
     for (repeated, *_), members in groups.items():
@@ -274,13 +276,3 @@ def emptied(model: Evidence) -> Iterator[tuple[Weight, tuple[Weight, ...]]]:
         odd = empty[0]
         if not _may_be_small(odd.use) and (repeated or odd is not members[-1]):
             yield odd, tuple(drawn)
-
-
-def _unit(parameter: Tensor) -> tuple[str, bool]:
-    """The name without the numbers of the units it is in, and whether these are more than layers of a row."""
-    container, _, module = parameter.owner.rpartition(".")
-    local = NUMBERINGS["layer"].sub("_l{}", parameter.local_name)
-    unit = NUMBER.sub("{}", container)
-    if unit == container and local == parameter.local_name:
-        return f"{unit}.{'{}' if module.isdigit() else module}.{local}", False
-    return f"{unit}.{module}.{local}", True

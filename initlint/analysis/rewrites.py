@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from initlint.analysis.families import beside, is_numbered
+
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, Tensor, Write
     from initlint.finding import Site
@@ -262,23 +264,14 @@ def slips(model: Evidence) -> Iterator[Slip]:
                 continue
             if any(lines.layers(site) != 1 for site in place):
                 continue
-            sibling = next(_siblings(model, tensor), None)
+            sibling = next(iter(_unwritten(model, tensor)), None)
             if sibling is not None:
                 yield Slip(tensor, *place, (one, two), sibling)
 
 
-def _siblings(model: Evidence, tensor: Tensor) -> Iterator[Tensor]:
+def _unwritten(model: Evidence, tensor: Tensor) -> tuple[Tensor, ...]:
     """Parameters of the same name in like modules beside this one's, which no line wrote explicitly."""
-    parent = tensor.owner.rpartition(".")[0]
-    for other in model.parameters:
-        if (
-            other.local_name == tensor.local_name
-            and other.owner_class == tensor.owner_class
-            and other.owner.rpartition(".")[0] == parent
-            and other.name != tensor.name
-            and not other.provenance.explicit
-        ):
-            yield other
+    return tuple(other for other in beside(model, tensor) if not other.provenance.explicit)
 
 
 class Stuck(NamedTuple):
@@ -292,14 +285,14 @@ class Stuck(NamedTuple):
 def stuck(model: Evidence) -> Iterator[Stuck]:
     """One line that wrote one member as often as the list has members, and none of the others."""
     for tensor in model.parameters:
-        if not tensor.owner.rpartition(".")[2].isdigit():
+        if not is_numbered(tensor.owner):
             continue
         turns: dict[tuple[Line, str, tuple[Site, ...]], list[Write]] = {}
         for write in tensor.provenance.explicit:
             if write.elements >= tensor.elements:
                 turns.setdefault((_line(write.site), write.operation, write.callers), []).append(write)
         longest = max(turns.values(), key=len, default=[])
-        missed = tuple(_siblings(model, tensor)) if len(longest) > 1 else ()
+        missed = _unwritten(model, tensor) if len(longest) > 1 else ()
         if missed and len(longest) == len(missed) + 1:
             yield Stuck(tensor, longest[-1], missed)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod, sqrt
@@ -216,11 +216,3 @@ class Evidence:
     def _used(self, name: str | None) -> UsedTensor | None:
         tensor = self.by_name.get(name or "")
         return tensor if isinstance(tensor, UsedTensor) else None
-
-    def families(self) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
-        """Parameters whose names differ in indices only, with their common pattern."""
-        groups: dict[str, list[Tensor]] = {}
-        for parameter in self.parameters:
-            groups.setdefault(parameter.family, []).append(parameter)
-        for pattern, members in groups.items():
-            yield pattern, tuple(members)

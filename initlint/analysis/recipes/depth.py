@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from initlint import theory
+from initlint.analysis import families
 from initlint.analysis.recipes.recipe import Deviation, Recipe
 from initlint.finding import Location
 
@@ -21,7 +22,7 @@ FEWEST = 3  # blocks, below which depth scaling changes little
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Projections:
     """The same matrix in every block."""
 
     members: tuple[Weight, ...]
@@ -52,22 +53,19 @@ class Row:
         return sum(t.elements for t in self.members)
 
 
-def _rows(model: Evidence) -> dict[str, list[Row]]:
+def _rows(model: Evidence) -> dict[str, list[Projections]]:
     """Rows by the path of the list of blocks that they run through."""
-    places: dict[tuple[str, str], list[Weight]] = {}
-    for weight in model.weights:
-        names = weight.name.split(".")
-        for k, name in enumerate(names):
-            if name.isdigit():
-                places.setdefault((".".join(names[:k]), ".".join(names[k + 1 :])), []).append(weight)
-    blocks: dict[str, list[Row]] = {}
-    for (prefix, _), members in places.items():
+    blocks: dict[str, list[Projections]] = {}
+    for row in families.rows(model.weights, "index"):
+        members = row.members
         if len(members) < FEWEST or len({t.shape for t in members}) > 1:
             continue
         stds = tuple(t.statistics.std for t in members)
         ends = {t.use.ends_residual for t in members}
         if all(t.use.role == "matrix" for t in members) and len(ends) == 1 and min(stds) > 0:
-            blocks.setdefault(prefix, []).append(Row(tuple(members), stds, ends.pop()))
+            blocks.setdefault(row.pattern.partition("{}")[0], []).append(
+                Projections(members, stds, ends.pop())
+            )
     return blocks
 
 
@@ -75,7 +73,7 @@ def _alike(measured: float, expected: float, elements: int) -> bool:
     return not theory.departs(measured, expected, elements, ratio=CLOSE)
 
 
-def _scaled(row: Row, common: Row) -> str | None:
+def _scaled(row: Projections, common: Projections) -> str | None:
     """How a row's std follows from the common one and the number of blocks, if its fans do not explain it.
 
     Scaling by depth leaves the distribution what it is.
@@ -96,7 +94,7 @@ def _scaled(row: Row, common: Row) -> str | None:
     return "std/√(2·(layer + 1))" if all(growing) else None
 
 
-def _common(rows: list[Row]) -> Row | None:
+def _common(rows: list[Projections]) -> Projections | None:
     """A row with the std that most rows share."""
     groups = [[r for r in rows if _alike(r.std, row.std, r.elements)] for row in rows]
     common = max(groups, key=len, default=[])
@@ -119,7 +117,9 @@ def _deviations(model: Evidence) -> Iterator[Deviation]:
             yield _partial(model, missed, scaled[0])
 
 
-def _deviation(model: Evidence, row: Row, missed: list[Row], rule: str, base: float) -> Deviation:
+def _deviation(
+    model: Evidence, row: Projections, missed: list[Projections], rule: str, base: float
+) -> Deviation:
     first, last = row.members[0], missed[0].members[0]
     names = (*(t.name for t in row.members[1:]), *(t.name for r in missed for t in r.members))
     return Deviation(
@@ -136,7 +136,7 @@ def _deviation(model: Evidence, row: Row, missed: list[Row], rule: str, base: fl
     )
 
 
-def _partial(model: Evidence, missed: list[Row], scaled: tuple[Row, str]) -> Deviation:
+def _partial(model: Evidence, missed: list[Projections], scaled: tuple[Projections, str]) -> Deviation:
     row, rule = scaled
     subject = missed[0].members[0]
     return Deviation(
@@ -153,7 +153,7 @@ def _partial(model: Evidence, missed: list[Row], scaled: tuple[Row, str]) -> Dev
     )
 
 
-def _test(model: Evidence, row: Row) -> Site | None:
+def _test(model: Evidence, row: Projections) -> Site | None:
     """The name test that chose the scaled matrices."""
     names = {t.name for t in row.members}
     return next((t.site for t in model.member_tests if names & set(t.matched)), None)

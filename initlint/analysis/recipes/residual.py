@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from initlint.analysis.families import duty
 from initlint.analysis.recipes.recipe import Deviation, Recipe, writes, zero
 from initlint.evidence import Weight
 
@@ -22,9 +23,7 @@ def _kin(model: Evidence) -> Iterator[list[UsedTensor]]:
         use = tensor.use
         if not use.ends_residual or use.role not in ("gain", "scalar", "matrix", "kernel"):
             continue
-        names = [name for name in tensor.name.split(".") if not name.isdigit()]
-        place = tensor.owner_class, *names[-2:], use.role, tensor.requires_grad
-        groups.setdefault(place, []).append(tensor)
+        groups.setdefault((duty(tensor), tensor.requires_grad), []).append(tensor)
     yield from (group for group in groups.values() if len(group) > 1)
 
 
