@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from initlint import Location, Rule
 from initlint.analysis.frozen import frozen_zeros
-from initlint.analysis.outliers import emptied
+from initlint.analysis.outliers import lone_zeros
 from initlint.analysis.remedies import redraw
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class DeadZeroInit(Rule):
                 help="leave requires_grad at True, or load the values that it is to keep",
                 site=weight.provenance.frozen,
             )
-        alone = {weight.name: drawn for weight, drawn in emptied(model)}
+        alone = {weight.name: drawn for weight, drawn in lone_zeros(model)}
         for weight in model.weights:
             figures, settled = weight.statistics, weight.confirmation
             if settled is None or not weight.requires_grad:

@@ -8,9 +8,9 @@ from math import hypot, isinf
 from typing import TYPE_CHECKING
 
 from initlint import Location, Rule
-from initlint.analysis.locations import way
+from initlint.analysis.locations import callers
 from initlint.analysis.remedies import fill
-from initlint.analysis.running_averages import counted, divisors, neutral, outdated
+from initlint.analysis.running_averages import divisors, has_counter, neutral_start, outdated_copies
 
 if TYPE_CHECKING:
     from initlint import Coupling, Evidence, Finding, Statistics, Tensor
@@ -54,7 +54,7 @@ class RunningStats(Rule):
 
     def _started(self, model: Evidence) -> Iterator[Finding]:
         for buffer in model.buffers:
-            figures, start = buffer.statistics, neutral(model, buffer)
+            figures, start = buffer.statistics, neutral_start(model, buffer)
             if figures is None or start is None or figures.nans or buffer.provenance.unwritten:
                 continue
             if (start == 1 and figures.minimum < 0) or self._departs(model, buffer, figures, start):
@@ -66,12 +66,12 @@ class RunningStats(Rule):
                     expected={"minimum": start, "maximum": start},
                     help=f"start it at {start:g}",
                     suggestion=fill(buffer, start),
-                    locations=way(last) if (last := buffer.provenance.last_write) is not None else (),
+                    locations=callers(last) if (last := buffer.provenance.last_write) is not None else (),
                 )
 
     def _departs(self, model: Evidence, buffer: Tensor, figures: Statistics, start: float) -> bool:
         if figures.constant:
-            corrected = figures.mean == 0 and counted(model, buffer)
+            corrected = figures.mean == 0 and has_counter(model, buffer)
             return figures.mean != start and not corrected
         last = buffer.provenance.last_write
         drawn = last is not None and last.kind == "random" and DRAWING.search(last.operation) is not None
@@ -108,7 +108,7 @@ class RunningStats(Rule):
         )
 
     def _outdated(self, model: Evidence) -> Iterator[Finding]:
-        for copy, weight, write, std, current in outdated(model):
+        for copy, weight, write, std, current in outdated_copies(model):
             yield self.finding(
                 (copy, weight),
                 f"a copy of {weight.name} that was made before {write.operation} wrote it again",

@@ -52,10 +52,15 @@ class ScalarConstant(Rule):
             most = self.largest_branch if use.ends_residual else self.largest
             scores = use.activation == "softmax" and not use.ends_residual
             if abs(scale) > most:
-                flat = use.wiring.cosine and symptoms.hardens(model, tensor)
+                flat = use.wiring.cosine and symptoms.has_hard_softmax(model, tensor)
                 what = f"multiplies by {scale:.3g}" + (", which makes the softmax hard" if flat else "")
                 yield self._report(tensor, what, scale, f"below {most:g}", "warning" if flat else None)
-            elif scores and abs(scale) > 1 and not use.wiring.cosine and symptoms.hardens(model, tensor):
+            elif (
+                scores
+                and abs(scale) > 1
+                and not use.wiring.cosine
+                and symptoms.has_hard_softmax(model, tensor)
+            ):
                 what = f"multiplies the scores of a softmax by {scale:.3g}, which makes it hard"
                 yield self._report(tensor, what, scale, "below 1, often 1/√d", "warning")
             elif scores and abs(scale) < self.smallest and branch(model, tensor) is None:

@@ -64,7 +64,7 @@ class TinyVariance(Rule):
                 continue
             if use.reaches_output or use.ends_residual or figures.std >= self.usual:
                 continue
-            if _in_head(model, weight) or symptoms.carried(model, weight):
+            if _in_head(model, weight) or symptoms.is_held_open(model, weight):
                 continue
             expected = theory.expected_std(use.fan_in, use.activation)
             seen = symptoms.of_scale(model, weight, expected, ratio=self.ratio, large=False)

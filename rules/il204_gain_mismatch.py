@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from initlint import Rule, theory
 from initlint.analysis import symptoms
 from initlint.analysis.chains import chains
-from initlint.analysis.fans import rooted
+from initlint.analysis.fans import root_slip
 from initlint.analysis.remedies import redraw
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding, Weight
     from initlint.analysis.chains import Chain
-    from initlint.analysis.fans import Slip
+    from initlint.analysis.fans import RootSlip
 
 
 class GainMismatch(Rule):
@@ -65,16 +65,16 @@ class GainMismatch(Rule):
                 severity=None if harms and not weight.published else "note",
                 help=f"take the square root of {slip.formula} once: {slip.meant:.3g}",
             )
-        told = {weight.name for weight, _ in slips}
+        reported = {weight.name for weight, _ in slips}
         for chain in chains(model):
-            if not told & {weight.name for weight in chain.weights}:
+            if not reported & {weight.name for weight in chain.weights}:
                 yield from self._unsuited(model, chain)
 
-    def _slips(self, model: Evidence) -> Iterator[tuple[Weight, Slip]]:
+    def _slips(self, model: Evidence) -> Iterator[tuple[Weight, RootSlip]]:
         """Weights whose scale lost a root on its way, by enough to be seen behind them."""
         for weight in model.weights:
-            slip = rooted(weight)
-            if slip is None or symptoms.restored(model, weight):
+            slip = root_slip(weight)
+            if slip is None or symptoms.is_restored(model, weight):
                 continue
             if max(slip.meant / slip.written, slip.written / slip.meant) >= self.slip:
                 yield weight, slip

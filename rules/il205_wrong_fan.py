@@ -72,12 +72,12 @@ class WrongFan(Rule):
 
     def _shows(self, model: Evidence, weight: Weight, wrong: Misreading) -> bool:
         """The signal is off as the fan is, and no normalisation corrects it."""
-        if max(wrong.ratio, 1 / wrong.ratio) < self.visible or symptoms.decides(model, weight):
+        if max(wrong.ratio, 1 / wrong.ratio) < self.visible or symptoms.is_discrete(model, weight):
             return False
         if symptoms.of_excess(model, weight) if wrong.ratio > 1 else symptoms.of_lack(model, weight):
             return True
         factor = symptoms.amplification(model, weight)
-        if factor is None or symptoms.restored(model, weight):
+        if factor is None or symptoms.is_restored(model, weight):
             return False
         if weight.use.reaches_output and wrong.by != "call":
             return False

@@ -108,7 +108,7 @@ def _taken_out(model: Evidence, bias: UsedTensor) -> bool:
     use, weight = bias.use, model.weight_of(bias)
     fused = weight is not None and weight.use.parts > 1
     if use.activation == "softmax" and not fused:  # of fused projections the values reach the output
-        return bias.statistics.constant if use.reaches_output else not symptoms.saturates(model, bias)
+        return bias.statistics.constant if use.reaches_output else not symptoms.is_saturated(model, bias)
     if not use.normalised_after:
         return False
     norm = next((signal for signal in downstream(model, use.node) if signal.kind == "norm"), None)

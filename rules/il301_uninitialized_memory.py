@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Location, Rule
-from initlint.analysis.locations import way
+from initlint.analysis.locations import callers
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding, Provenance
@@ -58,4 +58,4 @@ def _lost(origin: Provenance) -> Iterator[Location]:
     if origin.allocator == "Module.to_empty" and origin.origins:
         nearest = origin.origins[0]
         yield Location(nearest.site, "computed here, but without memory")
-        yield from way(nearest)
+        yield from callers(nearest)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Location, Rule
-from initlint.analysis.locations import said, way
+from initlint.analysis.locations import callers, phrase
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding, LostWrite
@@ -42,11 +42,14 @@ class DiscardedWrite(Rule):
         for lost, *before in _together(model.lost_writes):
             yield self.finding(
                 lost,
-                f"what {said(lost.write)} wrote is in no parameter of the model: {lost.detail}",
+                f"what {phrase(lost.write)} wrote is in no parameter of the model: {lost.detail}",
                 measured={"surviving writes": 0},
                 expected={"surviving writes": 1},
                 help=self._remedies[lost.reason],
-                locations=(*way(lost.write), *(Location(b.write.site, "lost before it") for b in before)),
+                locations=(
+                    *callers(lost.write),
+                    *(Location(b.write.site, "lost before it") for b in before),
+                ),
             )
         for test in model.member_tests:
             if test.kind == "object":

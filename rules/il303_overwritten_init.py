@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Location, Rule
-from initlint.analysis.locations import at, said, way
+from initlint.analysis.locations import callers, line, phrase
 from initlint.analysis.rewrites import overwritings
 
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ class OverwrittenInit(Rule):
         for tensor, special, blanket, written, sure in overwritings(model):
             yield self.finding(
                 tensor,
-                f"set by {said(special)}, then overwritten by {said(blanket)}, "
+                f"set by {phrase(special)}, then overwritten by {phrase(blanket)}, "
                 f"which wrote {len(written)} tensors",
                 measured={"last write": blanket.operation},
                 expected={"last write": special.operation},
                 severity=None if sure else "note",
-                help=f"run {at(blanket.site)} before {at(special.site)}, or let it skip this parameter",
+                help=f"run {line(blanket.site)} before {line(special.site)}, or let it skip this parameter",
                 site=blanket.site,
-                locations=(*way(blanket), Location(special.site, "the value that was lost")),
+                locations=(*callers(blanket), Location(special.site, "the value that was lost")),
             )

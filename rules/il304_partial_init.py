@@ -6,8 +6,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Location, Rule
-from initlint.analysis.locations import at, said, way
-from initlint.analysis.missed_members import Gap, gaps, placeholders, starts, twins, uncalled
+from initlint.analysis.locations import callers, line, phrase
+from initlint.analysis.missed_members import (
+    Gap,
+    gaps,
+    placeholders,
+    twins,
+    uncalled_initialisers,
+    unmatched_starts,
+)
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding, Site
@@ -44,7 +51,7 @@ class PartialInit(Rule):
         yield from self._gaps(model)
         yield from self._placeholders(model)
         yield from self._twins(model)
-        for module, drawn in uncalled(model):
+        for module, drawn in uncalled_initialisers(model):
             yield self.finding(
                 drawn,
                 f"{module.class_name} defines an initialiser that nothing called: "
@@ -77,10 +84,13 @@ class PartialInit(Rule):
             if gap.kind == "constant":
                 yield self._closed(gap)
                 continue
-            lines = (*way(gap.write), *(Location(w.site, "another of its lines") for w in gap.others))
+            lines = (
+                *callers(gap.write),
+                *(Location(w.site, "another of its lines") for w in gap.others),
+            )
             yield self.finding(
                 gap.missed,
-                f"keeps PyTorch's default, while {said(gap.write)} wrote {gap.reached[0].name}, "
+                f"keeps PyTorch's default, while {phrase(gap.write)} wrote {gap.reached[0].name}, "
                 f"{self._reasons[gap.kind]}",
                 measured={"initialised": len(gap.reached)},
                 expected={"initialised": len(gap.reached) + len(gap.missed)},
@@ -94,31 +104,31 @@ class PartialInit(Rule):
         others = ", ".join(tensor.local_name for tensor in gap.missed)
         return self.finding(
             (*gap.reached, *gap.missed),
-            f"{said(gap.write)} set it to one value, while {others} of the same recurrent module keep "
+            f"{phrase(gap.write)} set it to one value, while {others} of the same recurrent module keep "
             "PyTorch's default",
             measured={"initialised": len(gap.reached)},
             expected={"initialised": len(gap.reached) + len(gap.missed)},
             severity="note",
             help="set all of them, or leave all as they are drawn",
             site=gap.write.site,
-            locations=way(gap.write),
+            locations=callers(gap.write),
         )
 
     def _placeholders(self, model: Evidence) -> Iterator[Finding]:
         for left, twin, write in placeholders(model):
             yield self.finding(
                 (left, twin),
-                f"still holds what {left.provenance.writes[0].operation} allocated, while {said(write)} "
+                f"still holds what {left.provenance.writes[0].operation} allocated, while {phrase(write)} "
                 f"wrote its twin {twin.name}",
                 measured={"initialised": 1},
                 expected={"initialised": 2},
-                help=f"give it values as {twin.name} gets them at {at(write.site)}",
+                help=f"give it values as {twin.name} gets them at {line(write.site)}",
                 severity="note",
-                locations=[Location(write.site, f"{twin.name} gets its values"), *way(write)],
+                locations=[Location(write.site, f"{twin.name} gets its values"), *callers(write)],
             )
 
     def _twins(self, model: Evidence) -> Iterator[Finding]:
-        for layer, shift, other, like, write in starts(model):
+        for layer, shift, other, like, write in unmatched_starts(model):
             yield self.finding(
                 other,
                 f"is drawn, while {layer.name}, the same layer of another module of its class, is zero and "
@@ -130,20 +140,20 @@ class PartialInit(Rule):
                 locations=[
                     *_made(like.construction),
                     Location(write.site, f"{shift.name} gets its values"),
-                    *way(write),
+                    *callers(write),
                 ],
             )
         for pair in twins(model):
             yield self.finding(
                 pair.other,
-                f"keeps PyTorch's defaults, while {said(pair.write)} initialised {pair.initialised.path}, "
+                f"keeps PyTorch's defaults, while {phrase(pair.write)} initialised {pair.initialised.path}, "
                 f"another {pair.other.class_name} beside it",
                 measured={"initialised": 1},
                 expected={"initialised": 2},
-                help=f"initialise {pair.other.path} like {pair.initialised.path} at {at(pair.write.site)}",
+                help=f"initialise {pair.other.path} like {pair.initialised.path} at {line(pair.write.site)}",
                 severity="note",
                 site=pair.write.site,
-                locations=way(pair.write),
+                locations=callers(pair.write),
             )
 
 

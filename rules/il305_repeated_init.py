@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Location, Rule
-from initlint.analysis.locations import at, said, way
-from initlint.analysis.rewrites import repetitions, slips, stuck
+from initlint.analysis.locations import callers, line, phrase
+from initlint.analysis.rewrites import double_inits, repetitions, stuck_indices
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding
@@ -31,10 +31,10 @@ class RepeatedInit(Rule):
     needs = frozenset({"provenance"})
 
     def check(self, model: Evidence) -> Iterator[Finding]:
-        for tensor, first, second, writes, sibling in slips(model):
+        for tensor, first, second, writes, sibling in double_inits(model):
             yield self.finding(
                 (tensor, sibling),
-                f"written by {writes[0].operation} at {at(first)} and again at {at(second)}; "
+                f"written by {writes[0].operation} at {line(first)} and again at {line(second)}; "
                 f"{sibling.name} beside it is written by neither",
                 measured={"writes": 2},
                 expected={"writes": 1},
@@ -42,25 +42,25 @@ class RepeatedInit(Rule):
                 site=second,
                 locations=[Location(first, "the first write, without effect")],
             )
-        for tensor, write, missed in stuck(model):
+        for tensor, write, missed in stuck_indices(model):
             turns = len(missed) + 1
             yield self.finding(
                 (tensor, *missed),
-                f"{said(write)} wrote {tensor.name} {turns} times, and of the {turns} members of its list "
+                f"{phrase(write)} wrote {tensor.name} {turns} times, and of the {turns} members of its list "
                 "no other one",
                 measured={"writes": turns},
                 expected={"writes": 1},
                 help="use the index of the loop, so that each turn writes the member that it is for",
                 site=write.site,
-                locations=way(write),
+                locations=callers(write),
             )
         for tensor, write, again, times in repetitions(model):
             yield self.finding(
                 tensor,
-                f"{said(write)} was applied {times} times to its own result",
+                f"{phrase(write)} was applied {times} times to its own result",
                 measured={"times": times},
                 expected={"times": 1},
                 help="draw or copy fresh values before the operation, or call the initialiser once",
                 site=again.site,
-                locations=(*way(again), *way(write)),
+                locations=(*callers(again), *callers(write)),
             )

@@ -33,14 +33,14 @@ class SharedModule(Rule):
     needs = frozenset({"provenance"})
 
     def check(self, model: Evidence) -> Iterator[Finding]:
-        told: set[str] = set()
+        reported: set[str] = set()
         for item in shared(model):
             if not item.member and item.default_of is None:
                 continue
             made, put = item.record.construction, item.record.registration
             site = made if item.default_of is not None else put or made
             source = "a default argument" if item.default_of is not None else "one object"
-            told.update(item.paths)
+            reported.update(item.paths)
             yield self.finding(
                 item.paths[0],
                 f"the {len(item.paths)} positions {item.paths[0]} … {item.paths[-1]} hold the same "
@@ -56,7 +56,7 @@ class SharedModule(Rule):
                 locations=[Location(made, "made here")] if made is not None and made != site else (),
             )
         for record in mixed_statistics(model):
-            if told.isdisjoint(record.paths):
+            if reported.isdisjoint(record.paths):
                 first, *others = record.paths
                 yield self.finding(
                     record,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Rule
-from initlint.analysis.frozen import draw, frozen_draws
+from initlint.analysis.frozen import frozen_draws, last_draw
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding
@@ -31,7 +31,7 @@ class FrozenRandom(Rule):
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         for parameter, deliberate in frozen_draws(model):
-            last = draw(parameter)
+            last = last_draw(parameter)
             yield self.finding(
                 parameter,
                 f"was drawn by {last.operation if last else 'a generator'} and does not require a gradient: "

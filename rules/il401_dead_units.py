@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from initlint import Rule, UsedTensor
 from initlint.analysis.culprits import writers
-from initlint.analysis.locations import told
-from initlint.analysis.signal_path import spread, upstream
+from initlint.analysis.locations import signal_locations
+from initlint.analysis.signal_path import upstream, variation
 from initlint.theory import fraction_bound, never_positive
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class DeadUnits(Rule):
                 help="start the threshold well below the size of what it is subtracted from"
                 if _threshold(guilty[0])
                 else "start the bias at zero and draw the weights around zero",
-                locations=told([signal], guilty),
+                locations=signal_locations([signal], guilty),
             )
 
 
@@ -101,7 +101,9 @@ def _threshold(tensor: Tensor) -> bool:
 def _judged(model: Evidence, before: Signal) -> bool:
     """The layer is not zero on purpose, and what goes into it still differs between inputs."""
     given = upstream(model, before)
-    return before.forward.absmax > 0 and (given is None or given.across_inputs is None or spread(given) > 0)
+    return before.forward.absmax > 0 and (
+        given is None or given.across_inputs is None or variation(given) > 0
+    )
 
 
 def _chance(before: Signal, inputs: int) -> float:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from initlint import Rule, theory
 from initlint.analysis import symptoms
 from initlint.analysis.culprits import writers
-from initlint.analysis.locations import told
-from initlint.analysis.signal_path import spread, upstream
+from initlint.analysis.locations import signal_locations
+from initlint.analysis.signal_path import upstream, variation
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding, Signal, Tensor, UsedTensor
@@ -62,7 +62,7 @@ class SaturatedActivation(Rule):
             scales = [
                 t
                 for t in model.used_parameters
-                if t.use.wiring.cosine and symptoms.hardens(model, t) and _behind(t, guilty)
+                if t.use.wiring.cosine and symptoms.has_hard_softmax(model, t) and _behind(t, guilty)
             ]
             guilty = (*scales, *guilty)
             values = "rows" if function == "softmax" else "values"
@@ -77,7 +77,7 @@ class SaturatedActivation(Rule):
                 if scales
                 else "make the weight smaller or move the bias: the inputs are best of size 1 around 0",
                 severity=self.note_if_published(guilty),
-                locations=told([signal], guilty),
+                locations=signal_locations([signal], guilty),
             )
 
 
@@ -89,7 +89,7 @@ def _behind(factor: UsedTensor, weights: Iterable[Tensor]) -> bool:
 def _prior(model: Evidence, signal: Signal) -> bool:
     """The output of a head whose bias is the logarithm of a small prior, down to a thousandth."""
     before = upstream(model, signal)
-    if before is None or not RAREST < before.forward.mean < -2 * spread(before):
+    if before is None or not RAREST < before.forward.mean < -2 * variation(before):
         return False
     uses = [t.use for t in model.named(before.weights)]
     return signal.leaves or any(use is not None and use.reaches_output for use in uses)

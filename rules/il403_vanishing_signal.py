@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from initlint import Rule
 from initlint.analysis.culprits import signal_trends
-from initlint.analysis.locations import told
+from initlint.analysis.locations import signal_locations
 from initlint.analysis.remedies import redraw
 
 if TYPE_CHECKING:
@@ -74,6 +74,6 @@ class VanishingSignal(Rule):
                 help="use the gain of the activation that follows (nn.init.kaiming_normal_ for ReLU), "
                 "or normalise between the layers",
                 severity="note" if by_chance else self.note_if_published(guilty),
-                locations=told(way.steps[:1], guilty),
+                locations=signal_locations(way.steps[:1], guilty),
                 suggestion=redraw(*guilty),
             )

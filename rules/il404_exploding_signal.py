@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from initlint import Rule
 from initlint.analysis.culprits import signal_trends
-from initlint.analysis.locations import stack, told
+from initlint.analysis.locations import signal_locations, stack_locations
 from initlint.analysis.remedies import redraw
 
 if TYPE_CHECKING:
@@ -69,6 +69,9 @@ class ExplodingSignal(Rule):
                 help="start the residual branches at zero or divide them by the square root of their number"
                 if sums
                 else "use the gain of the activation that follows each weight, or normalise between layers",
-                locations=(*told(sums[:1] or way.steps[:1], guilty), *stack(model, guilty)),
+                locations=(
+                    *signal_locations(sums[:1] or way.steps[:1], guilty),
+                    *stack_locations(model, guilty),
+                ),
                 suggestion=None if sums else redraw(*guilty),
             )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from initlint import Rule
 from initlint.analysis.culprits import gradient_trends
-from initlint.analysis.locations import told
+from initlint.analysis.locations import signal_locations
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding
@@ -66,5 +66,5 @@ class VanishingGradient(Rule):
                 help="look at the activations and the scale of the weights on the way, or add residual "
                 "connections",
                 severity=self.note_if_published(guilty),
-                locations=told(way.steps[:1], guilty),
+                locations=signal_locations(way.steps[:1], guilty),
             )

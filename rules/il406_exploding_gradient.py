@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from initlint import Rule
 from initlint.analysis.culprits import gradient_trends
-from initlint.analysis.locations import told
+from initlint.analysis.locations import signal_locations
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding
@@ -68,5 +68,5 @@ class ExplodingGradient(Rule):
                 expected={"factor per layer": "near 1", "growth": f"below {self.factor:g}"},
                 help="use the gain of the activation that follows each weight, or scale residual branches "
                 "with depth",
-                locations=told(way.steps[:1], guilty),
+                locations=signal_locations(way.steps[:1], guilty),
             )

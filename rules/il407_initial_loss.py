@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from initlint import Rule, UsedTensor, theory
 from initlint.analysis import symptoms
 from initlint.analysis.culprits import writers
-from initlint.analysis.locations import told
+from initlint.analysis.locations import signal_locations
 from initlint.analysis.signal_path import sources, upstream
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class InitialLoss(Rule):
                     measured={"probability": signal.forward.mean},
                     expected={"probability": "the share of positions with an object, often 0.01"},
                     help="start the bias at -log((1 - p) / p) for a prior p, as -4.6 for 0.01",
-                    locations=told([signal], biases),
+                    locations=signal_locations([signal], biases),
                 )
 
     def _logits(self, model: Evidence) -> Iterator[Finding]:
@@ -100,7 +100,7 @@ class InitialLoss(Rule):
             if logits.loss <= self.factor * uniform * _chance(signal, logits.classes):
                 continue
             guilty = tuple(t for t in writers(model, signal) if t.use is None or not t.use.wiring.unit)
-            if not guilty or not symptoms.classifies(model, logits) or _pooled(model, signal):
+            if not guilty or not symptoms.is_classifier(model, logits) or _pooled(model, signal):
                 continue
             yield self.finding(
                 guilty,
@@ -110,7 +110,7 @@ class InitialLoss(Rule):
                 expected={"loss": uniform, "logit std": "below 1"},
                 help="draw the last layer smaller (std 1/√fan_in behind a norm), or start it at zero",
                 severity=self.note_if_published(guilty),
-                locations=told([signal], guilty),
+                locations=signal_locations([signal], guilty),
             )
 
 

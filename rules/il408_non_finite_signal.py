@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from initlint import Rule
 from initlint.analysis.culprits import writers
-from initlint.analysis.locations import told
+from initlint.analysis.locations import signal_locations
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding, Scale, Signal
@@ -56,7 +56,7 @@ class NonFiniteSignal(Rule):
             measured={"nan": scale.nans, "inf": scale.infs},
             expected={"nan": 0, "inf": 0},
             help="look at the operation's inputs: a zero norm, an overflow, a fully masked softmax row",
-            locations=told([], guilty),
+            locations=signal_locations([], guilty),
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Rule
-from initlint.analysis.locations import told
+from initlint.analysis.locations import signal_locations
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding
@@ -56,5 +56,5 @@ class GradientUnderflow(Rule):
             measured={"lost": share, "parameters": len(lost)},
             expected={"lost": f"below {self.share:g}", "parameters": 0},
             help="scale the loss (torch.amp.GradScaler), or train in bfloat16",
-            locations=told([signal] if signal is not None else [], [worst]),
+            locations=signal_locations([signal] if signal is not None else [], [worst]),
         )

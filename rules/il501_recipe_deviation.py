@@ -35,15 +35,15 @@ class RecipeDeviation(Rule):
     }
 
     def check(self, model: Evidence) -> Iterator[Finding]:
-        told: set[str] = set()
+        reported: set[str] = set()
         for recipe in RECIPES:
             for deviation in recipe.deviations(model):
-                if deviation.subject.name in told:
+                if deviation.subject.name in reported:
                     continue
                 # A package that offers several adapters starts each as its paper says.
                 if recipe in ADAPTERS and deviation.subject.published:
                     continue
-                told |= {deviation.subject.name, *deviation.related}
+                reported |= {deviation.subject.name, *deviation.related}
                 yield self.finding(
                     deviation.subject,
                     f"{recipe.name}: {deviation.message}",

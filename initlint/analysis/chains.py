@@ -8,7 +8,7 @@ from math import exp, fsum, isclose, log, sqrt
 from typing import TYPE_CHECKING
 
 from initlint import theory
-from initlint.analysis.fans import chosen
+from initlint.analysis.fans import has_plain_scale
 
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, Scheme, Weight, Write
@@ -45,7 +45,7 @@ def chains(model: Evidence) -> Iterator[Chain]:
         if use.normalised_before or use.normalised_after or use.ends_residual or use.reaches_output:
             continue
         scheme = next((s for s in weight.schemes if s.gain is not None), weight.scheme)
-        if scheme is None or scheme.distribution in ("constant", "identity") or chosen(weight):
+        if scheme is None or scheme.distribution in ("constant", "identity") or has_plain_scale(weight):
             continue
         if _backward(write, scheme, use.activation):
             continue

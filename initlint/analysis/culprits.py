@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from initlint.analysis.signal_path import (
     LOUD,
     WEIGHTS,
-    Return,
+    GradientPath,
     Stretch,
     backward_level,
-    gain,
-    renewed,
-    returns,
+    gradient_paths,
+    is_rescaled,
     sources,
-    spread,
+    step_gain,
     stretches,
     upstream,
+    variation,
     weights,
 )
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from initlint.evidence import Evidence, Signal, Tensor, UsedTensor
 
 
-Way = TypeVar("Way", Stretch, Return)
+Way = TypeVar("Way", Stretch, GradientPath)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +44,15 @@ class Trend(Generic[Way]):
 def signal_trends(model: Evidence, *, falling: bool) -> Iterator[Trend[Stretch]]:
     """How the signal falls (grows) on each way to an output, where weights make it smaller (larger)."""
     for way in stretches(model):
-        changes = ((step, log(gain(model, step))) for step in way.steps)
+        changes = ((step, log(step_gain(model, step))) for step in way.steps)
         factor, change = (way.growth, way.change) if falling else way.rise
         if blamed := _blamed(model, changes, falling=falling):
             yield Trend(way, factor, change, blamed)
 
 
-def gradient_trends(model: Evidence, *, falling: bool) -> Iterator[Trend[Return]]:
+def gradient_trends(model: Evidence, *, falling: bool) -> Iterator[Trend[GradientPath]]:
     """Likewise the gradient on each way back; a weight that is normalised does not make it grow."""
-    for way in returns(model):
+    for way in gradient_paths(model):
         changes = (
             (step, backward_level(before) - backward_level(step)) for before, step in pairwise(way.steps)
         )
@@ -84,13 +84,13 @@ def writers(model: Evidence, signal: Signal) -> tuple[Tensor, ...]:
     shifts = [
         t
         for t in model.used_parameters
-        if _offset(t) > spread(nearest) and (t.owner in owners or _shifts(t) & names)
+        if _offset(t) > variation(nearest) and (t.owner in owners or _shifts(t) & names)
     ]
     found += tuple(t for t in shifts if t.name not in nearest.weights)
     if not shifts:
-        steps = [s for s in _way_up(model, nearest) if s.kind == "weight" and weights(model, s)]
-        loudest = max((nearest, *steps), key=lambda s: gain(model, s))
-        if gain(model, loudest) > LOUD:
+        steps = [s for s in _path_up(model, nearest) if s.kind == "weight" and weights(model, s)]
+        loudest = max((nearest, *steps), key=lambda s: step_gain(model, s))
+        if step_gain(model, loudest) > LOUD:
             found = model.named(loudest.weights)
     first = {t.name for t in shifts}
     matrices = {t.name for t in found if t.use is not None and t.use.role in WEIGHTS}
@@ -121,9 +121,9 @@ def _shifts(tensor: UsedTensor) -> set[str]:
     return set(tensor.use.wiring.sources) if tensor.use.role in ("shift", "scalar") else set()
 
 
-def _way_up(model: Evidence, signal: Signal) -> Iterator[Signal]:
+def _path_up(model: Evidence, signal: Signal) -> Iterator[Signal]:
     """This signal and what it is mostly made of, as far as the scale is not set anew."""
     current: Signal | None = signal
     while current is not None:
         yield current
-        current = None if renewed(model, current) or current.kind == "input" else upstream(model, current)
+        current = None if is_rescaled(model, current) or current.kind == "input" else upstream(model, current)

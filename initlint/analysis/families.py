@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from initlint.finding import Site
 
 
-Kind = Literal["index", "block", "stage", "layer", "direction", "named"]
+RowKind = Literal["index", "block", "stage", "layer", "direction", "named"]
 T = TypeVar("T", bound="Tensor")
 
-_PLACES: dict[Kind, re.Pattern[str]] = {
+_PLACES: dict[RowKind, re.Pattern[str]] = {
     "index": re.compile(r"(?:(?<=\.)|^)\d+(?=\.|$)"),
     "layer": re.compile(r"_l\d+(?:_reverse)?$"),
     "direction": re.compile(r"(?:(?<=[._])|^)(?:forward|backward|fwd|bwd|fw|bw|left|right)(?=[._]|$)"),
@@ -35,7 +35,7 @@ _NUMBER = re.compile(r"\d+")
 class Row(Generic[T]):
     """Parameters in the order of registration; `pattern` is what their names share, {} where they differ."""
 
-    kind: Kind
+    kind: RowKind
     pattern: str
     members: tuple[T, ...]
 
@@ -45,7 +45,7 @@ class Row(Generic[T]):
         return _in_block(self.pattern)
 
 
-def rows(parameters: Iterable[T], kind: Kind) -> Iterator[Row[T]]:
+def rows(parameters: Iterable[T], kind: RowKind) -> Iterator[Row[T]]:
     """Groups of parameters whose names differ in one place: an index, a recurrent layer, a direction."""
     groups: dict[str, list[T]] = {}
     for parameter in parameters:
@@ -57,7 +57,7 @@ def rows(parameters: Iterable[T], kind: Kind) -> Iterator[Row[T]]:
 
 def siblings(model: Evidence) -> Iterator[Row[Tensor]]:
     """All groups of two and more; a parameter may belong to several."""
-    groups: dict[tuple[Kind, str, object], list[Tensor]] = {}
+    groups: dict[tuple[RowKind, str, object], list[Tensor]] = {}
     for parameter in model.parameters:
         for kind, pattern in _patterns(parameter):
             groups.setdefault((kind, pattern, _part(parameter, kind)), []).append(parameter)
@@ -116,7 +116,7 @@ def lines(parameter: Tensor) -> frozenset[Site]:
 
 
 # ---------------------------------------------------------------- who is whose sibling
-def _patterns(parameter: Tensor) -> Iterator[tuple[Kind, str]]:
+def _patterns(parameter: Tensor) -> Iterator[tuple[RowKind, str]]:
     name = parameter.name
     for kind, expression in _PLACES.items():
         for match in expression.finditer(name):
@@ -131,7 +131,7 @@ def _patterns(parameter: Tensor) -> Iterator[tuple[Kind, str]]:
         yield "named", f"{container}.{{}}.{parameter.local_name}".lstrip(".")
 
 
-def _part(parameter: Tensor, kind: Kind) -> tuple[object, ...]:
+def _part(parameter: Tensor, kind: RowKind) -> tuple[object, ...]:
     use = parameter.use
     place = (use.role, use.reaches_output, use.ends_residual) if use is not None else ()
     depth = use.depth if use is not None and kind == "named" else None

@@ -66,7 +66,7 @@ def misreading(model: Evidence, weight: Weight) -> Misreading | None:
     return _of_values(weight, use)
 
 
-def chosen(weight: Weight) -> bool:
+def has_plain_scale(weight: Weight) -> bool:
     """Its scale is a plain number that somebody chose, 0.02 say, not computed from a fan."""
     write = weight.provenance.last_write
     asked = _asked(weight, write) if write is not None else None
@@ -214,7 +214,7 @@ def _of_formula(weight: Weight, use: Use, std: float, written: float) -> Misread
         for gain in _gains(use)
         if isclose(std * sqrt(number), gain, rel_tol=EXACT)
     ]
-    if not found or rooted(weight) is not None:
+    if not found or root_slip(weight) is not None:
         return None
     suited = theory.gain(use.activation) or 1.0
     gain, number, meaning, true = min(found, key=lambda f: (not isclose(f[0], suited), f[0] != 1))
@@ -313,7 +313,7 @@ def _written(std: float, bound: float | None) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Slip:
+class RootSlip:
     """A number whose formula lacks its square root, or takes it twice."""
 
     written: float
@@ -322,7 +322,7 @@ class Slip:
     text: str  # what is wrong with the number
 
 
-def rooted(weight: Weight) -> Slip | None:
+def root_slip(weight: Weight) -> RootSlip | None:
     """The std or bound that was written down for a weight, if its formula has the wrong number of roots."""
     use, write = weight.use, weight.provenance.last_write
     if not use.fan_in or write is None or write.default or use.reaches_output:
@@ -341,11 +341,11 @@ def rooted(weight: Weight) -> Slip | None:
             formula, root = f"{numerator}/{text}", sqrt(numerator / size)
             if isclose(asked[1], numerator / size, rel_tol=EXACT):
                 left = f"{asked[1]:.3g} = {formula} scales the draw, the square root is left out"
-                return Slip(asked[1], formula, root, left)
+                return RootSlip(asked[1], formula, root, left)
             if numerator > 1 and isclose(asked[1], sqrt(numerator) / size, rel_tol=EXACT):
                 early = f"{asked[1]:.3g} = √{numerator}/{text} scales the draw, the root ends too early"
-                return Slip(asked[1], formula, root, early)
+                return RootSlip(asked[1], formula, root, early)
             if sqrt(size) % 1 and isclose(asked[1], sqrt(numerator / sqrt(size)), rel_tol=EXACT):
                 twice = f"{asked[1]:.3g} = √({numerator}/√{text}) scales the draw, the root is taken twice"
-                return Slip(asked[1], formula, root, twice)
+                return RootSlip(asked[1], formula, root, twice)
     return None

@@ -25,12 +25,12 @@ def frozen_draws(model: Evidence) -> Iterator[tuple[Tensor, bool]]:
     function as it is at the start, as long as none of its weights were loaded: they are to come. No such
     model has a frozen layer half of whose kin is trained.
     """
-    found = [t for t in model.parameters if _drawn(t) and _told(model, t)]
+    found = [t for t in model.parameters if _drawn(t) and _takes_part(model, t)]
     if not found or any(_adapted(model, tensor) for tensor in found):
         return
     loaded = any(_loaded(t) for t in model.parameters if not t.requires_grad)
     if not loaded and any(_neutral(model, tensor) for tensor in model.parameters):
-        found = [tensor for tensor in found if _alone(model, tensor)]
+        found = [tensor for tensor in found if _has_trained_kin(model, tensor)]
     for tensor in found:
         line = tensor.provenance.frozen
         born = line is None and tensor.owner_package != "torch"
@@ -53,14 +53,14 @@ def frozen_zeros(model: Evidence) -> Iterator[Tensor]:
             yield weight
 
 
-def draw(tensor: Tensor) -> Write | None:
+def last_draw(tensor: Tensor) -> Write | None:
     """The write that the values go back to: the last draw, or what replaced all values since."""
     writes = reversed(tensor.provenance.writes)
     return next((write for write in writes if write.replaces or write.kind == "random"), None)
 
 
 def _drawn(tensor: Tensor) -> bool:
-    last = draw(tensor)
+    last = last_draw(tensor)
     return (
         not tensor.requires_grad
         and tensor.elements > 1
@@ -73,7 +73,7 @@ def _drawn(tensor: Tensor) -> bool:
     )
 
 
-def _alone(model: Evidence, tensor: Tensor) -> bool:
+def _has_trained_kin(model: Evidence, tensor: Tensor) -> bool:
     """Half or more of the parameters whose names differ in numbers only are trained."""
     pattern = numberless(tensor.name)
     kin = [t.requires_grad for t in model.parameters if numberless(t.name) == pattern]
@@ -107,7 +107,7 @@ def _neutral(model: Evidence, tensor: Tensor) -> bool:
     )
 
 
-def _told(model: Evidence, tensor: Tensor) -> bool:
+def _takes_part(model: Evidence, tensor: Tensor) -> bool:
     """It takes part, and no class made it frozen for a purpose of its own."""
     if tensor.updated or ("graph" in model.available and tensor.use is None):
         return False

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from initlint.finding import Site
 
 
-def stack(model: Evidence, weights: Iterable[Tensor]) -> tuple[Location, ...]:
+def stack_locations(model: Evidence, weights: Iterable[Tensor]) -> tuple[Location, ...]:
     """The line that makes the list of layers or blocks that all the weights stand in."""
     owners = [weight.owner.split(".") for weight in weights]
     path = ".".join(steps[0] for steps in takewhile(lambda s: len(set(s)) == 1, zip(*owners, strict=False)))
@@ -24,7 +24,7 @@ def stack(model: Evidence, weights: Iterable[Tensor]) -> tuple[Location, ...]:
     return (Location(module.construction, f"{path} is made here"),)
 
 
-def told(steps: Iterable[Signal], tensors: Iterable[Tensor]) -> tuple[Location, ...]:
+def signal_locations(steps: Iterable[Signal], tensors: Iterable[Tensor]) -> tuple[Location, ...]:
     """The lines that tell a story of weights and the operations that apply them."""
     written = [Location(t.site, f"{t.name} got its values") for t in tensors if t.site is not None]
     ran = [Location(s.site, f"{s.operation} ran") for s in steps if s.site is not None]
@@ -34,17 +34,17 @@ def told(steps: Iterable[Signal], tensors: Iterable[Tensor]) -> tuple[Location, 
 _CALLERS = 3  # lines shown of the way to a write
 
 
-def at(site: Site) -> str:
+def line(site: Site) -> str:
     """A line as a message names it: "m.py:41"."""
     return f"{os.path.basename(site.file)}:{site.line}"
 
 
-def said(write: Write) -> str:
+def phrase(write: Write) -> str:
     """A write as a message names it: "nn.init.zeros_ at m.py:41"."""
-    return f"{write.operation} at {at(write.site)}"
+    return f"{write.operation} at {line(write.site)}"
 
 
-def way(write: Write) -> tuple[Location, ...]:
+def callers(write: Write) -> tuple[Location, ...]:
     """The lines through which a write was reached, innermost first."""
     own = [site for site in write.callers if site.package == write.site.package]
     return tuple(Location(site, f"calls {_name(write.site)}") for site in own[:_CALLERS])

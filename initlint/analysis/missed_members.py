@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from initlint.analysis.families import is_numbered, recurrent_part, rows
-from initlint.analysis.rewrites import constant
+from initlint.analysis.rewrites import written_constant
 from initlint.source import extended, worked_on
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ class Gap(NamedTuple):
     others: tuple[Write, ...] = ()  # what else they lack
 
 
-def default(tensor: Tensor) -> bool:
+def is_default(tensor: Tensor) -> bool:
     """The values are those that a constructor of torch.nn gave."""
     last = tensor.provenance.last_write
     return last is not None and last.default and not tensor.provenance.explicit
 
 
-def _chosen(tensor: Tensor) -> Write | None:
+def _explicit_write(tensor: Tensor) -> Write | None:
     """The last explicit write, unless it loaded or copied values."""
     explicit = tensor.provenance.explicit
     last = explicit[-1] if explicit else None
@@ -76,15 +76,15 @@ def _recurrent(model: Evidence) -> Iterator[Gap]:
 
 def _one_value(tensor: Tensor) -> bool:
     """A matrix whose values are all the same: no scheme that its like are meant to share."""
-    write = _chosen(tensor)
-    return len(tensor.shape) > 1 and write is not None and constant(write) is not None
+    write = _explicit_write(tensor)
+    return len(tensor.shape) > 1 and write is not None and written_constant(write) is not None
 
 
 def _indexed(model: Evidence) -> Iterator[Gap]:
     """Members of one list. The first or last alone may be meant to differ, unless it is recurrent."""
     for row in rows(model.parameters, "index"):
         group = row.members
-        missed = [i for i, tensor in enumerate(group) if default(tensor)]
+        missed = [i for i, tensor in enumerate(group) if is_default(tensor)]
         inner = set(missed) - {0, len(group) - 1}
         alike = len({(tensor.owner_class, len(tensor.shape)) for tensor in group}) == 1
         recurrent = group[0].owner_class in _RECURRENT_CLASSES
@@ -99,25 +99,25 @@ def _closed(model: Evidence) -> Iterator[Gap]:
     """
     for row in rows(model.parameters, "block"):
         group = [tensor for tensor in row.members if len(tensor.shape) > 1]
-        single = [tensor for tensor in group[:-1] if not default(tensor)]
+        single = [tensor for tensor in group[:-1] if not is_default(tensor)]
         if len(group) < 3 or len(single) != 1 or len({(t.owner_class, t.shape) for t in group}) > 1:
             continue
         for gap in _gap(group, "closed"):
             own = gap.write.kind == "constant" and gap.write.site.package is None
-            if own and all(gap.write.order > _made(tensor) for tensor in gap.missed):
+            if own and all(gap.write.order > _last_order(tensor) for tensor in gap.missed):
                 yield gap
 
 
-def _made(tensor: Tensor) -> int:
+def _last_order(tensor: Tensor) -> int:
     """The last of its writes, among all of the build."""
     return max((write.order for write in tensor.provenance.writes), default=-1)
 
 
 def _gap(group: Sequence[Tensor], kind: str) -> Iterator[Gap]:
-    missed = tuple(tensor for tensor in group if default(tensor))
-    reached = tuple(tensor for tensor in group if _chosen(tensor) is not None)
+    missed = tuple(tensor for tensor in group if is_default(tensor))
+    reached = tuple(tensor for tensor in group if _explicit_write(tensor) is not None)
     if missed and reached and len(missed) + len(reached) == len(group):
-        write = _chosen(reached[0])
+        write = _explicit_write(reached[0])
         assert write is not None
         yield Gap(missed, reached, write, kind)
 
@@ -126,7 +126,7 @@ def _later(model: Evidence) -> Iterator[Gap]:
     """Layers that are added to a module after the initialiser ran over it."""
     blankets: dict[Site, list[tuple[Tensor, Write]]] = {}
     for tensor in model.parameters:
-        write = _chosen(tensor)
+        write = _explicit_write(tensor)
         if write is not None and len(tensor.shape) > 1:
             for site in _initialising(write, model.modules_by_path.get(tensor.owner)):
                 blankets.setdefault(site, []).append((tensor, write))
@@ -134,7 +134,7 @@ def _later(model: Evidence) -> Iterator[Gap]:
         tensor.name: line
         for tensor in model.parameters
         if len(tensor.shape) > 1
-        and default(tensor)
+        and is_default(tensor)
         and not _DIRECTION.fullmatch(tensor.local_name)
         and (owner := model.modules_by_path.get(tensor.owner)) is not None
         and (line := owner.construction) is not None
@@ -210,13 +210,13 @@ def placeholders(model: Evidence) -> Iterator[Placeholder]:
             beside.setdefault(key, []).append(tensor)
     named: set[str] = set()
     for group, together in [(g, False) for g in apart.values()] + [(g, True) for g in beside.values()]:
-        given = [tensor for tensor in group if _given(tensor) is not None]
+        given = [tensor for tensor in group if _later_write(tensor) is not None]
         numbered = not together and is_numbered(group[-1].owner)
         if len(given) == 1 and given[0] is group[-1] and numbered:
             continue  # the last of a row may well be meant to differ
         for left in group:
-            for twin in given if _left(left) and left.name not in named else ():
-                write = _given(twin)
+            for twin in given if _is_placeholder(left) and left.name not in named else ():
+                write = _later_write(twin)
                 assert write is not None
                 first, own = twin.provenance.writes[0], left.provenance.writes[0]
                 alike = _named_alike(left, twin) if together else first.site == own.site
@@ -226,14 +226,14 @@ def placeholders(model: Evidence) -> Iterator[Placeholder]:
                     break
 
 
-def _left(tensor: Tensor) -> bool:
+def _is_placeholder(tensor: Tensor) -> bool:
     writes = tensor.provenance.writes
     return len(writes) == 1 and writes[0].operation in _ALLOCATORS
 
 
-def _given(tensor: Tensor) -> Write | None:
+def _later_write(tensor: Tensor) -> Write | None:
     """What a line of the user put over the constant it was allocated with, unless that is a constant too."""
-    writes, chosen = tensor.provenance.writes, _chosen(tensor)
+    writes, chosen = tensor.provenance.writes, _explicit_write(tensor)
     placed = len(writes) > 1 and writes[0].operation in _ALLOCATORS
     if not placed or chosen is None or chosen.kind == "constant" or chosen.site.package is not None:
         return None
@@ -256,7 +256,7 @@ class Uncalled(NamedTuple):
     parameters: tuple[Tensor, ...]
 
 
-def uncalled(model: Evidence) -> Iterator[Uncalled]:
+def uncalled_initialisers(model: Evidence) -> Iterator[Uncalled]:
     """Modules that hold defaults only, although their class knows how to initialise them."""
     for module in model.modules:
         if not module.has_reset or module.reset_called:
@@ -267,7 +267,7 @@ def uncalled(model: Evidence) -> Iterator[Uncalled]:
             if not module.path or tensor.owner == module.path or tensor.owner.startswith(f"{module.path}.")
         )
         drawn = tuple(tensor for tensor in inside if len(tensor.shape) > 1)
-        if drawn and all(default(tensor) for tensor in drawn):
+        if drawn and all(is_default(tensor) for tensor in drawn):
             yield Uncalled(module, drawn)
 
 
@@ -292,10 +292,10 @@ def twins(model: Evidence) -> Iterator[Twins]:
         if len(inside.get(module.path, ())) > 1 and not is_numbered(module.path):
             groups.setdefault((module.path.rpartition(".")[0], module.qualified_class), []).append(module)
     for group in groups.values():
-        done = [m for m in group if all(_chosen(t) is not None for t in inside[m.path])]
-        bare = [m for m in group if all(default(t) for t in inside[m.path])]
+        done = [m for m in group if all(_explicit_write(t) is not None for t in inside[m.path])]
+        bare = [m for m in group if all(is_default(t) for t in inside[m.path])]
         for other in bare if done else ():
-            write = _chosen(inside[done[0].path][0])
+            write = _explicit_write(inside[done[0].path][0])
             shapes = [t.shape for t in inside[other.path]]
             like = [t.shape for t in inside[done[0].path]]
             mirrored = [shape[1::-1] + shape[2:] for shape in reversed(like)]
@@ -303,7 +303,7 @@ def twins(model: Evidence) -> Iterator[Twins]:
                 yield Twins(done[0], other, write)
 
 
-class Start(NamedTuple):
+class UnmatchedStart(NamedTuple):
     """A layer that was made to give one chosen output, and the same layer of a like module, which was not."""
 
     layer: Tensor
@@ -313,18 +313,18 @@ class Start(NamedTuple):
     write: Write
 
 
-def starts(model: Evidence) -> Iterator[Start]:
+def unmatched_starts(model: Evidence) -> Iterator[UnmatchedStart]:
     """Last layers such as those of spatial transformers: zero weights, and a bias that is the identity."""
     for shift in model.parameters:
         layer = model.by_name.get(f"{shift.owner}.weight")
         if layer is None or layer is shift or shift.local_name != "bias":
             continue
-        write, zeroed = _chosen(shift), _chosen(layer)
+        write, zeroed = _explicit_write(shift), _explicit_write(layer)
         if (
             write is None
             or zeroed is None
             or write.kind not in ("copy", "transform")
-            or constant(zeroed) != 0
+            or written_constant(zeroed) != 0
         ):
             continue
         for holder in model.modules:
@@ -337,7 +337,7 @@ def starts(model: Evidence) -> Iterator[Start]:
                     and like.qualified_class == holder.qualified_class
                     and like.path.rpartition(".")[0] == parent
                     and other is not None
-                    and default(other)
-                    and all(default(t) for t in model.parameters if t.owner == other.owner)
+                    and is_default(other)
+                    and all(is_default(t) for t in model.parameters if t.owner == other.owner)
                 ):
-                    yield Start(layer, shift, other, like, write)
+                    yield UnmatchedStart(layer, shift, other, like, write)

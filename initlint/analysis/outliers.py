@@ -8,7 +8,7 @@ from math import sqrt
 from typing import TYPE_CHECKING
 
 from initlint import theory
-from initlint.analysis.families import Kind, Row, lines, siblings, unit
+from initlint.analysis.families import Row, RowKind, lines, siblings, unit
 
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, Tensor, Use, Weight, Write
@@ -38,7 +38,7 @@ class Oddity:
     typical: tuple[Tensor, ...]
     write: Write
     missed: bool
-    kind: Kind | None
+    kind: RowKind | None
     sure: bool = True
 
 
@@ -49,7 +49,7 @@ def oddities(model: Evidence, *, ratio: float, shift: float) -> Iterator[Oddity]
     `shift` on. One sibling at the end of a row, or in front of it, that was written on top is a choice.
     """
     for group in siblings(model):
-        known = [t for t in group.members if _known(t)]
+        known = [t for t in group.members if _is_known(t)]
         written: dict[frozenset[Site], list[Tensor]] = {}
         for member in known:
             written.setdefault(lines(member), []).append(member)
@@ -63,7 +63,7 @@ def oddities(model: Evidence, *, ratio: float, shift: float) -> Iterator[Oddity]
             more = [
                 (len(w), key, w)
                 for key, w in written.items()
-                if few < key and not _chosen(group, w) and not _reached(few, missed, w)
+                if few < key and not _is_choice(group, w) and not _is_exception(few, missed, w)
             ]
             if more:
                 _, key, typical = max(more, key=lambda entry: entry[0])
@@ -76,7 +76,7 @@ def oddities(model: Evidence, *, ratio: float, shift: float) -> Iterator[Oddity]
     yield from _strangers(model)
 
 
-def _known(parameter: Tensor) -> bool:
+def _is_known(parameter: Tensor) -> bool:
     figures = parameter.statistics
     sound = figures is not None and figures.count > 0 and not figures.nans and not figures.infs
     return (
@@ -86,7 +86,7 @@ def _known(parameter: Tensor) -> bool:
     )
 
 
-def _chosen(group: Row[Tensor], written: list[Tensor]) -> bool:
+def _is_choice(group: Row[Tensor], written: list[Tensor]) -> bool:
     """A single sibling that was written on top of what all got, where that is usual."""
     if len(written) > 1 or group.kind in ("layer", "direction"):
         return False
@@ -96,7 +96,7 @@ def _chosen(group: Row[Tensor], written: list[Tensor]) -> bool:
     return not group.in_blocks or last is None or last.kind != "random"
 
 
-def _reached(few: frozenset[Site], missed: list[Tensor], written: list[Tensor]) -> bool:
+def _is_exception(few: frozenset[Site], missed: list[Tensor], written: list[Tensor]) -> bool:
     """An initialiser reached several, so that what a single one got besides is the exception."""
     return bool(few) and len(missed) > 1 and len(written) == 1
 
@@ -115,7 +115,7 @@ def _on_top(
         for key, others in written.items():
             odd = others[0]
             last = odd.provenance.last_write
-            if not few < key or not _reached(few, typical, others) or len(odd.shape) < 2 or last is None:
+            if not few < key or not _is_exception(few, typical, others) or len(odd.shape) < 2 or last is None:
                 continue
             edge = odd is group.members[0] or odd is group.members[-1]
             if last.kind not in ("random", "transform") or (edge and not _repeated(group)):
@@ -144,7 +144,7 @@ def _strangers(model: Evidence) -> Iterator[Oddity]:
     """A weight without siblings, drawn anew by a line of its own at a scale unlike any other of the model."""
     written: dict[frozenset[Site], list[Weight]] = {}
     for weight in model.weights:
-        if _known(weight):
+        if _is_known(weight):
             written.setdefault(lines(weight), []).append(weight)
     for few, typical in written.items():
         for key, others in written.items():
@@ -257,14 +257,14 @@ def _far(group: Row[Tensor], known: list[Tensor]) -> Iterator[Oddity]:
 
 
 # ---------------------------------------------------------------- who is alone at zero
-def emptied(model: Evidence) -> Iterator[tuple[Weight, tuple[Weight, ...]]]:
+def lone_zeros(model: Evidence) -> Iterator[tuple[Weight, tuple[Weight, ...]]]:
     """Single weights of zeros inside a model, each with the same weight of the other units, which are drawn.
 
     The last of a row of layers may be a head.
     """
     groups: dict[tuple[bool, str, tuple[object, ...]], list[Weight]] = {}
     for weight in model.weights:
-        if weight.requires_grad and _known(weight) and len(weight.shape) > 1:
+        if weight.requires_grad and _is_known(weight) and len(weight.shape) > 1:
             pattern, repeated = unit(weight)
             part = weight.use.role, _may_be_small(weight.use), len(weight.shape) if repeated else weight.shape
             groups.setdefault((repeated, pattern, part), []).append(weight)

@@ -74,7 +74,7 @@ def reach(model: Evidence) -> Reach:
     )
 
 
-def parting(first: Write, second: Write) -> tuple[Site, Site] | None:
+def divergence(first: Write, second: Write) -> tuple[Site, Site] | None:
     """Where the ways to two writes part: two lines of one function; None if they share no function."""
     a, b = ((*write.callers[::-1], write.site) for write in (first, second))
     for mine, other in zip(a, b, strict=False):
@@ -104,7 +104,7 @@ def overwritings(model: Evidence) -> Iterator[Overwriting]:
     """
     lines = reach(model)
     for tensor in model.tensors:
-        writes = (*_given(tensor, model), *tensor.provenance.explicit)
+        writes = (*_handed_values(tensor, model), *tensor.provenance.explicit)
         for i, special in enumerate(writes):
             later = next((w for w in writes[i + 1 :] if w.replaces and w.elements >= tensor.elements), None)
             if later is None or any(w.site == special.site for w in writes[writes.index(later) :]):
@@ -124,7 +124,7 @@ def overwritings(model: Evidence) -> Iterator[Overwriting]:
                 break
 
 
-def _given(tensor: Tensor, model: Evidence) -> tuple[Write, ...]:
+def _handed_values(tensor: Tensor, model: Evidence) -> tuple[Write, ...]:
     """The values that a layer of torch was handed instead of drawing its own."""
     owner, writes = model.modules_by_path.get(tensor.owner), tensor.provenance.writes
     if owner is None or owner.package != "torch" or not writes or len(tensor.shape) < 2:
@@ -154,13 +154,13 @@ def _restored(special: Write, later: Write, tensor: Tensor) -> bool:
 
     What became of a padding row is seen in its values; it is not told here.
     """
-    if tensor.padding is not None and special.elements < tensor.elements and constant(special) == 0:
+    if tensor.padding is not None and special.elements < tensor.elements and written_constant(special) == 0:
         return True
     return any(
         write.order > later.order
         and write.elements == special.elements
         and write.kind == special.kind == "constant"
-        and constant(write) == constant(special)
+        and written_constant(write) == written_constant(special)
         for write in tensor.provenance.writes
     )
 
@@ -201,23 +201,23 @@ def _differ(first: Write, second: Write, *, vector: bool, scaled: bool) -> bool:
         return True
     match first.kind, second.kind:
         case "constant", "constant":
-            before, after = constant(first), constant(second)
+            before, after = written_constant(first), written_constant(second)
             return before is not None and after is not None and before != after
         case "constant", "random":
-            before = constant(first)
+            before = written_constant(first)
             return before != second.arguments.get("mean") if before else not vector
         case "random", "constant":
-            width = spread(first)
+            width = written_std(first)
             return width is None or width > NARROW
         case "random", "random":
-            one, other = spread(first), spread(second)
+            one, other = written_std(first), written_std(second)
             return scaled and one is not None and other is not None and not 1 / 5 < one / other < 5
         case "transform", "transform":
             return False  # a table that is computed anew is as particular as the one that it replaces
     return "unknown" not in (first.kind, second.kind)
 
 
-def constant(write: Write) -> float | None:
+def written_constant(write: Write) -> float | None:
     """The constant that a write left, if its arguments tell."""
     match write.operation:
         case "nn.init.zeros_" | "Tensor.zero_":
@@ -228,7 +228,7 @@ def constant(write: Write) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
-def spread(write: Write) -> float | None:
+def written_std(write: Write) -> float | None:
     """The standard deviation that a random write was asked for, if its arguments tell."""
     std = write.arguments.get("std")
     if isinstance(std, (int, float)) and std > 0:
@@ -243,7 +243,7 @@ def spread(write: Write) -> float | None:
 # ---------------------------------------------------------------- written again
 
 
-class Slip(NamedTuple):
+class DoubleInit(NamedTuple):
     """A parameter that was initialised twice beside one that was not initialised at all."""
 
     tensor: Tensor
@@ -253,20 +253,20 @@ class Slip(NamedTuple):
     sibling: Tensor
 
 
-def slips(model: Evidence) -> Iterator[Slip]:
+def double_inits(model: Evidence) -> Iterator[DoubleInit]:
     """Two lines of one function that write one and the same parameter, where a sibling got neither."""
     lines = reach(model)
     for tensor in model.parameters:
         whole = [w for w in tensor.provenance.explicit if w.replaces and w.elements >= tensor.elements]
         for one, two in pairwise(whole):
-            place = parting(one, two)
+            place = divergence(one, two)
             if place is None or place[0].line == place[1].line or one.operation != two.operation:
                 continue
             if any(lines.layers(site) != 1 for site in place):
                 continue
             sibling = next(iter(_unwritten(model, tensor)), None)
             if sibling is not None:
-                yield Slip(tensor, *place, (one, two), sibling)
+                yield DoubleInit(tensor, *place, (one, two), sibling)
 
 
 def _unwritten(model: Evidence, tensor: Tensor) -> tuple[Tensor, ...]:
@@ -274,7 +274,7 @@ def _unwritten(model: Evidence, tensor: Tensor) -> tuple[Tensor, ...]:
     return tuple(other for other in beside(model, tensor) if not other.provenance.explicit)
 
 
-class Stuck(NamedTuple):
+class StuckIndex(NamedTuple):
     """A member of a list that a loop wrote at each turn, in place of all the others."""
 
     tensor: Tensor
@@ -282,7 +282,7 @@ class Stuck(NamedTuple):
     missed: tuple[Tensor, ...]
 
 
-def stuck(model: Evidence) -> Iterator[Stuck]:
+def stuck_indices(model: Evidence) -> Iterator[StuckIndex]:
     """One line that wrote one member as often as the list has members, and none of the others."""
     for tensor in model.parameters:
         if not is_numbered(tensor.owner):
@@ -294,7 +294,7 @@ def stuck(model: Evidence) -> Iterator[Stuck]:
         longest = max(turns.values(), key=len, default=[])
         missed = _unwritten(model, tensor) if len(longest) > 1 else ()
         if missed and len(longest) == len(missed) + 1:
-            yield Stuck(tensor, longest[-1], missed)
+            yield StuckIndex(tensor, longest[-1], missed)
 
 
 class Repetition(NamedTuple):

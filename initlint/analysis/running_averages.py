@@ -22,7 +22,7 @@ COUNTING = re.compile(r"count|step|num_|n_updates|debias|correct|init", re.IGNOR
 DIVIDING = frozenset({"reciprocal", "rsqrt"})
 
 
-def neutral(model: Evidence, buffer: Tensor) -> float | None:
+def neutral_start(model: Evidence, buffer: Tensor) -> float | None:
     """Where a running mean (0) or spread (1) starts; None for anything else."""
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", buffer.local_name).lower()
     last = buffer.provenance.last_write
@@ -40,7 +40,7 @@ def _spread_beside(model: Evidence, buffer: Tensor) -> bool:
     return any(SPREAD.search(b.local_name.lower()) for b in others)
 
 
-def counted(model: Evidence, buffer: Tensor) -> bool:
+def has_counter(model: Evidence, buffer: Tensor) -> bool:
     """The module counts its updates, so that it can correct an average that starts at zero."""
     return any(
         COUNTING.search(b.local_name) and b.elements == 1 and b.local_name != "num_batches_tracked"
@@ -55,7 +55,7 @@ def divisors(model: Evidence) -> Iterator[tuple[Tensor, float]]:
         if not isinstance(buffer, UsedTensor) or not zero(buffer.statistics):
             continue
         divided = any(step.operation in DIVIDING for step in buffer.use.wiring.steps)
-        if divided and neutral(model, buffer) is None:
+        if divided and neutral_start(model, buffer) is None:
             yield buffer, _growth(model, buffer.use.depth)
 
 
@@ -81,7 +81,7 @@ class Outdated(NamedTuple):
     current: float  # of the weight
 
 
-def outdated(model: Evidence) -> Iterator[Outdated]:
+def outdated_copies(model: Evidence) -> Iterator[Outdated]:
     """All of them, told by their names: other copies may well be meant to differ."""
     for copy in model.tensors:
         weight = model.by_name.get(copy.provenance.outdated or "")

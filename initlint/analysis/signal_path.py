@@ -76,7 +76,7 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True)
-class Return:
+class GradientPath:
     """The way of the gradient from an output, the last of `steps`, back to the first."""
 
     steps: tuple[Signal, ...]
@@ -98,7 +98,7 @@ class Return:
         return _cautious(self.growth, self.layers, first - last)
 
 
-def spread(signal: Signal) -> float:
+def variation(signal: Signal) -> float:
     """The part of a signal that differs between inputs (between values, for a single input)."""
     if signal.across_inputs is None:
         return signal.forward.std
@@ -106,8 +106,8 @@ def spread(signal: Signal) -> float:
 
 
 def level(signal: Signal) -> float:
-    """Logarithm of `spread`; minus infinity for zeros."""
-    size = spread(signal)
+    """Logarithm of `variation`; minus infinity for zeros."""
+    size = variation(signal)
     return log(size) if size > 0 else -inf
 
 
@@ -151,12 +151,12 @@ def stretches(model: Evidence) -> Iterator[Stretch]:
             yield Stretch(part[0], steps)
 
 
-def returns(model: Evidence) -> Iterator[Return]:
+def gradient_paths(model: Evidence) -> Iterator[GradientPath]:
     """For each output, the signals on the way back through which a gradient flows."""
     for trunk in trunks(model):
         steps = tuple(s for s in _steps(takewhile(_typical, trunk)) if backward_level(s) > -inf)
         if len(steps) >= FEWEST:
-            yield Return(steps)
+            yield GradientPath(steps)
 
 
 def _typical(signal: Signal) -> bool:
@@ -214,16 +214,16 @@ def _unnormalised(model: Evidence, trunk: Sequence[Signal]) -> list[Signal]:
     for signal in trunk:
         if level(signal) == -inf or _zero(model, signal):
             break
-        if renewed(model, signal):
+        if is_rescaled(model, signal):
             part = []
         part.append(signal)
     return part
 
 
-def renewed(model: Evidence, signal: Signal) -> bool:
+def is_rescaled(model: Evidence, signal: Signal) -> bool:
     """The signal is, or comes from, a normalisation that brings the difference between inputs back."""
     if signal.kind == "norm":
-        return spread(signal) > RESTORED
+        return variation(signal) > RESTORED
     uses = [tensor.use for tensor in model.named(signal.weights)]
     return signal.kind == "weight" and any(use is not None and use.normalised_before for use in uses)
 
@@ -252,7 +252,7 @@ def _branch_end(model: Evidence, total: Signal) -> tuple[Tensor, ...]:
     return ()
 
 
-def gain(model: Evidence, signal: Signal) -> float:
+def step_gain(model: Evidence, signal: Signal) -> float:
     """What one step multiplies the signal by."""
     before = upstream(model, signal)
-    return exp(level(signal) - level(before)) if before and spread(before) and spread(signal) else 1.0
+    return exp(level(signal) - level(before)) if before and variation(before) and variation(signal) else 1.0

@@ -29,20 +29,20 @@ DROWNED = 20.0  # residual branch over stream: first blocks behind embeddings of
 FLAT = 4.0  # pre-activation beyond which a sigmoid has less than a tenth of its slope
 DISPROPORTION = 1000.0  # gradient over value, against the median weight: stems of healthy models reach 900
 
-Kind = Literal["saturation", "logits", "growth", "decay", "drowning", "gradient"]
+SymptomKind = Literal["saturation", "logits", "growth", "decay", "drowning", "gradient"]
 
 
 @dataclass(frozen=True, slots=True)
-class Harm:
+class Symptom:
     """One visible consequence, in words that can stand in a message, and its figure."""
 
-    kind: Kind
+    kind: SymptomKind
     text: str
     figure: str  # what was measured: "saturated"
     value: float
 
 
-def of_excess(model: Evidence, weight: Weight) -> Harm | None:
+def of_excess(model: Evidence, weight: Weight) -> Symptom | None:
     """What comes of a weight that is too large."""
     use, signal = weight.use, model.output_of(weight)
     if signal is None:
@@ -51,22 +51,24 @@ def of_excess(model: Evidence, weight: Weight) -> Harm | None:
         _saturation(model, signal)
         or _gates(model, weight, signal)
         or (None if use.normalised_after or use.wiring.unit else _confidence(model, weight))
-        or (None if restored(model, weight) else _growth(signal))
+        or (None if is_restored(model, weight) else _growth(signal))
         or _drowning(model, signal)
         or _gradient(model, weight, small=True)
     )
 
 
-def of_lack(model: Evidence, weight: Weight) -> Harm | None:
+def of_lack(model: Evidence, weight: Weight) -> Symptom | None:
     """What comes of a weight that is too small."""
     signal = model.output_of(weight)
     if signal is None:
         return None
-    decay = None if restored(model, weight) else _decay(model, weight, signal)
+    decay = None if is_restored(model, weight) else _decay(model, weight, signal)
     return decay or _gradient(model, weight, small=False)
 
 
-def of_scale(model: Evidence, weight: Weight, expected: float, *, ratio: float, large: bool) -> Harm | None:
+def of_scale(
+    model: Evidence, weight: Weight, expected: float, *, ratio: float, large: bool
+) -> Symptom | None:
     """What comes of a std that is more than `ratio` times the expected one (small: the other way round)."""
     differs = theory.exceeds if large else theory.falls_short
     if not differs(weight.statistics.std, expected, weight.statistics.count, ratio=ratio):
@@ -74,13 +76,13 @@ def of_scale(model: Evidence, weight: Weight, expected: float, *, ratio: float, 
     return of_excess(model, weight) if large else of_lack(model, weight)
 
 
-def classifies(model: Evidence, logits: Logits) -> bool:
+def is_classifier(model: Evidence, logits: Logits) -> bool:
     """A weight holds a row for each class: similarities of the inputs to each other are no such logits."""
     readout = model.named(logits.weights)
     return any(t.use is not None and t.use.role in WEIGHTS and logits.classes in t.shape for t in readout)
 
 
-def restored(model: Evidence, weight: Weight) -> bool:
+def is_restored(model: Evidence, weight: Weight) -> bool:
     """A normalisation sets the scale anew before the next activation, perhaps behind another weight.
 
     What is added to a residual stream keeps its size beside the stream, whatever comes later, and what
@@ -111,14 +113,14 @@ def _starts_stream(model: Evidence, node: str) -> bool:
     return any(signal.residual and node in signal.sources[:1] for signal in model.signals)
 
 
-def decides(model: Evidence, weight: Weight) -> bool:
+def is_discrete(model: Evidence, weight: Weight) -> bool:
     """No gradient passes the products of a weight that has one: they only make a choice, of a code say."""
     signal, gradient = model.output_of(weight), weight.gradient
     trained = gradient is not None and gradient.scale is not None
     return trained and signal is not None and signal.backward is None
 
 
-def carried(model: Evidence, weight: Weight) -> bool:
+def is_held_open(model: Evidence, weight: Weight) -> bool:
     """A constant that is added to the outputs of a weight carries them: a gate that starts open."""
     signal, bias = model.output_of(weight), model.bias_of(weight)
     return (
@@ -129,13 +131,13 @@ def carried(model: Evidence, weight: Weight) -> bool:
     )
 
 
-def saturates(model: Evidence, tensor: Tensor) -> bool:
+def is_saturated(model: Evidence, tensor: Tensor) -> bool:
     """An activation or softmax behind the place where a tensor is used is mostly flat."""
     signal = model.output_of(tensor)
     return signal is not None and _saturation(model, signal) is not None
 
 
-def hardens(model: Evidence, factor: UsedTensor) -> bool:
+def has_hard_softmax(model: Evidence, factor: UsedTensor) -> bool:
     """The softmax behind a factor picks one of many."""
     use = factor.use
     if use.activation != "softmax":
@@ -167,7 +169,7 @@ def disproportion(model: Evidence, weight: Weight) -> float | None:
 # ---------------------------------------------------------------- the kinds
 
 
-def _saturation(model: Evidence, signal: Signal) -> Harm | None:
+def _saturation(model: Evidence, signal: Signal) -> Symptom | None:
     for following in _until_weight(model, signal):
         if (
             following.kind in ("activation", "softmax")
@@ -177,7 +179,7 @@ def _saturation(model: Evidence, signal: Signal) -> Harm | None:
             share = f"{100 * following.saturated:.0f} %"
             name = following.function
             what = "softmax rows have one choice" if name == "softmax" else f"{name} outputs saturate"
-            return Harm("saturation", f"{share} of the {what}", "saturated", following.saturated)
+            return Symptom("saturation", f"{share} of the {what}", "saturated", following.saturated)
     return None
 
 
@@ -186,31 +188,33 @@ def _flat(signal: Signal) -> bool:
     return signal.function in ("tanh", "sigmoid", "hardsigmoid", "hardtanh", "erf", "softmax")
 
 
-def _confidence(model: Evidence, weight: Weight) -> Harm | None:
+def _confidence(model: Evidence, weight: Weight) -> Symptom | None:
     names = {weight.name, *weight.aliases}
     for logits in model.logits:
-        mine = names & set(logits.weights) and classifies(model, logits)
+        mine = names & set(logits.weights) and is_classifier(model, logits)
         if mine and (harm := _logits(logits.loss, logits.classes)):
             return harm
     return None
 
 
-def _logits(loss: float, classes: int) -> Harm | None:
+def _logits(loss: float, classes: int) -> Symptom | None:
     uniform = log(classes)
     if loss <= CONFIDENT * uniform:
         return None
     text = f"cross-entropy starts at {loss:.3g}, ln({classes}) = {uniform:.3g} is that of uniform predictions"
-    return Harm("logits", text, "cross-entropy", loss)
+    return Symptom("logits", text, "cross-entropy", loss)
 
 
-def _growth(signal: Signal) -> Harm | None:
+def _growth(signal: Signal) -> Symptom | None:
     if not signal.input_rms or signal.forward.rms < GROWTH * signal.input_rms:
         return None
     factor = signal.forward.rms / signal.input_rms
-    return Harm("growth", f"its output is {factor:.3g} times as large as its input", "output / input", factor)
+    return Symptom(
+        "growth", f"its output is {factor:.3g} times as large as its input", "output / input", factor
+    )
 
 
-def _decay(model: Evidence, weight: Weight, signal: Signal) -> Harm | None:
+def _decay(model: Evidence, weight: Weight, signal: Signal) -> Symptom | None:
     """The part of the output that varies with the input counts; a constant bias may decide on purpose."""
     if _biased(model, weight):
         return None
@@ -222,7 +226,7 @@ def _decay(model: Evidence, weight: Weight, signal: Signal) -> Harm | None:
         return None
     if factor > DECAY:
         return None
-    return Harm(
+    return Symptom(
         "decay",
         f"its output is {1 / max(factor, 1e-30):.3g} times smaller than its input",
         "output / input",
@@ -230,7 +234,7 @@ def _decay(model: Evidence, weight: Weight, signal: Signal) -> Harm | None:
     )
 
 
-def _gates(model: Evidence, weight: Weight, signal: Signal) -> Harm | None:
+def _gates(model: Evidence, weight: Weight, signal: Signal) -> Symptom | None:
     """Fused recurrent layers do not show their gates: what the weight contributes to them."""
     if weight.use.role != "recurrent" or signal.input_rms is not None:
         return None
@@ -240,7 +244,7 @@ def _gates(model: Evidence, weight: Weight, signal: Signal) -> Harm | None:
     spread = weight.gain * rms
     if spread < FLAT:
         return None
-    return Harm(
+    return Symptom(
         "saturation", f"it moves the gates by about ±{spread:.3g}, where they saturate", "gates", spread
     )
 
@@ -250,15 +254,15 @@ def _biased(model: Evidence, weight: Weight) -> bool:
     return bias is not None and bias.statistics.constant and bias.statistics.mean != 0
 
 
-def _drowning(model: Evidence, signal: Signal) -> Harm | None:
+def _drowning(model: Evidence, signal: Signal) -> Symptom | None:
     for following in _until_weight(model, signal):
         if following.residual and (following.branch_ratio or 0.0) > DROWNED:
             text = f"its residual branch is {following.branch_ratio:.3g} times as large as the stream"
-            return Harm("drowning", text, "branch / stream", following.branch_ratio or inf)
+            return Symptom("drowning", text, "branch / stream", following.branch_ratio or inf)
     return None
 
 
-def _gradient(model: Evidence, weight: Weight, *, small: bool) -> Harm | None:
+def _gradient(model: Evidence, weight: Weight, *, small: bool) -> Symptom | None:
     ratio = disproportion(model, weight)
     if not ratio or (_lost(model, weight, ratio) if small else ratio) < DISPROPORTION:
         return None
@@ -267,7 +271,7 @@ def _gradient(model: Evidence, weight: Weight, *, small: bool) -> Harm | None:
         if small
         else f"its gradient over its values is {ratio:.3g} times the median weight's"
     )
-    return Harm("gradient", text, "gradient / value", ratio)
+    return Symptom("gradient", text, "gradient / value", ratio)
 
 
 def _lost(model: Evidence, weight: Weight, ratio: float) -> float:
@@ -283,7 +287,7 @@ def _lost(model: Evidence, weight: Weight, ratio: float) -> float:
         if weight.name in other.use.wiring.sources and (r := disproportion(model, other)) is not None
     ]
     lost = min(max(readers, default=1.0), 1.0) / ratio
-    return min(lost, weight.gain**2) if restored(model, weight) else lost
+    return min(lost, weight.gain**2) if is_restored(model, weight) else lost
 
 
 # ---------------------------------------------------------------- walking

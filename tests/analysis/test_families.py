@@ -11,7 +11,7 @@ from listening import evidence
 from torch import nn
 
 from initlint.analysis.families import siblings
-from initlint.analysis.outliers import emptied, oddities
+from initlint.analysis.outliers import lone_zeros, oddities
 
 
 def odd(build: Callable[[], nn.Module], *inputs: torch.Tensor) -> set[str]:
@@ -19,7 +19,7 @@ def odd(build: Callable[[], nn.Module], *inputs: torch.Tensor) -> set[str]:
 
 
 def empty(build: Callable[[], nn.Module], *inputs: torch.Tensor) -> set[str]:
-    return {weight.name for weight, _ in emptied(evidence(build, *inputs))}
+    return {weight.name for weight, _ in lone_zeros(evidence(build, *inputs))}
 
 
 class Block(nn.Module):

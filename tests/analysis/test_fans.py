@@ -13,7 +13,7 @@ from torch import nn
 from initlint import Evidence, Weight
 from initlint.analysis import symptoms
 from initlint.analysis.chains import chains
-from initlint.analysis.fans import chosen, misreading, rooted
+from initlint.analysis.fans import has_plain_scale, misreading, root_slip
 
 Draw = Callable[[torch.Tensor], object]
 
@@ -88,16 +88,16 @@ def test_scales_of_the_right_fan_and_of_none(draw: Draw) -> None:
 
 
 def test_a_plain_number_is_chosen_and_a_formula_is_not() -> None:
-    assert chosen(weight(product(lambda w: nn.init.normal_(w, std=0.02)), "weight"))
-    assert not chosen(weight(product(lambda w: nn.init.normal_(w, std=sqrt(2 / 128))), "weight"))
+    assert has_plain_scale(weight(product(lambda w: nn.init.normal_(w, std=0.02)), "weight"))
+    assert not has_plain_scale(weight(product(lambda w: nn.init.normal_(w, std=sqrt(2 / 128))), "weight"))
 
 
 def test_a_root_that_is_left_out() -> None:
-    slip = rooted(weight(product(lambda w: nn.init.normal_(w, std=2 / 128)), "weight"))
+    slip = root_slip(weight(product(lambda w: nn.init.normal_(w, std=2 / 128)), "weight"))
     assert slip is not None
     assert slip.formula == "2/128"
     assert slip.meant == pytest.approx(sqrt(2 / 128))
-    assert rooted(weight(product(lambda w: nn.init.normal_(w, std=sqrt(2 / 128))), "weight")) is None
+    assert root_slip(weight(product(lambda w: nn.init.normal_(w, std=sqrt(2 / 128))), "weight")) is None
 
 
 # ---------------------------------------------------------------- harm
@@ -116,7 +116,7 @@ def stack(scale: float, place: int, activation: Callable[[], nn.Module], norm: b
     return nn.Sequential(*layers, nn.Linear(64, 10))
 
 
-def kind(found: symptoms.Harm | None) -> str | None:
+def kind(found: symptoms.Symptom | None) -> str | None:
     return found.kind if found is not None else None
 
 
@@ -124,8 +124,8 @@ def test_a_large_weight_saturates_tanh_and_multiplies_in_front_of_relu() -> None
     x = torch.randn(32, 64)
     flat = evidence(lambda: stack(30, 2, nn.Tanh), x)
     assert kind(symptoms.of_excess(flat, weight(flat, "4.weight"))) == "saturation"
-    assert symptoms.saturates(flat, weight(flat, "4.weight"))
-    assert not symptoms.saturates(flat, weight(flat, "0.weight"))
+    assert symptoms.is_saturated(flat, weight(flat, "4.weight"))
+    assert not symptoms.is_saturated(flat, weight(flat, "0.weight"))
     grown = evidence(lambda: stack(30, 2, nn.ReLU), x)
     found = symptoms.of_excess(grown, weight(grown, "4.weight"))
     assert found is not None
@@ -137,10 +137,10 @@ def test_a_large_weight_saturates_tanh_and_multiplies_in_front_of_relu() -> None
 def test_what_a_normalisation_restores_does_no_harm() -> None:
     model = evidence(lambda: stack(0.001, 2, nn.ReLU, norm=True), torch.randn(32, 64))
     last = weight(model, "6.weight")
-    assert symptoms.restored(model, last)
+    assert symptoms.is_restored(model, last)
     assert kind(symptoms.of_lack(model, last)) in (None, "gradient")
     plain = evidence(lambda: stack(0.001, 2, nn.ReLU), torch.randn(32, 64))
-    assert not symptoms.restored(plain, weight(plain, "4.weight"))
+    assert not symptoms.is_restored(plain, weight(plain, "4.weight"))
     assert kind(symptoms.of_lack(plain, weight(plain, "4.weight"))) == "decay"
 
 
@@ -193,7 +193,7 @@ def test_the_norm_inside_a_branch_does_not_restore_the_stream() -> None:
     for scale, expected in ((100.0, "growth"), (1.0, None)):
         model = evidence(lambda scale=scale: Residual(scale), torch.randn(32, 32))  # type: ignore[misc]
         stem = weight(model, "stem.weight")
-        assert not symptoms.restored(model, stem)
+        assert not symptoms.is_restored(model, stem)
         assert kind(symptoms.of_excess(model, stem)) == expected
 
 

@@ -10,7 +10,7 @@ from listening import evidence
 from torch import nn
 
 from initlint import registry
-from initlint.analysis.missed_members import default, gaps, placeholders, twins, uncalled
+from initlint.analysis.missed_members import gaps, is_default, placeholders, twins, uncalled_initialisers
 from initlint.engine.examine import examine
 
 
@@ -183,7 +183,7 @@ def test_a_layer_made_after_others_that_were_drawn_one_by_one_is_not_missed() ->
 
 def test_defaults_are_told_from_explicit_draws() -> None:
     model = evidence(lambda: listed(3, 1))
-    assert [default(model.by_name[f"{i}.weight"]) for i in range(3)] == [False, True, False]
+    assert [is_default(model.by_name[f"{i}.weight"]) for i in range(3)] == [False, True, False]
 
 
 class Resettable(nn.Module):
@@ -201,9 +201,11 @@ class Resettable(nn.Module):
 
 
 def test_an_initialiser_that_nobody_calls() -> None:
-    (found,) = uncalled(evidence(lambda: nn.Sequential(nn.Linear(8, 8), Resettable(False))))
+    (found,) = uncalled_initialisers(evidence(lambda: nn.Sequential(nn.Linear(8, 8), Resettable(False))))
     assert (found.module.path, [t.name for t in found.parameters]) == ("1", ["1.inner.weight"])
-    assert list(uncalled(evidence(lambda: nn.Sequential(Resettable(True), nn.Linear(8, 8))))) == []
+    assert (
+        list(uncalled_initialisers(evidence(lambda: nn.Sequential(Resettable(True), nn.Linear(8, 8))))) == []
+    )
 
 
 class Pair(nn.Module):

@@ -12,7 +12,7 @@ from torch import nn
 
 import initlint
 from initlint.analysis.culprits import signal_trends, writers
-from initlint.analysis.signal_path import level, returns, stretches
+from initlint.analysis.signal_path import gradient_paths, level, stretches
 
 
 def plain(depth: int, gain: float, width: int = 64) -> nn.Module:
@@ -30,7 +30,7 @@ def test_growth_per_layer_is_the_gain(gain: float) -> None:
     assert stretch.layers == 8
     assert stretch.growth == pytest.approx(gain, rel=0.02)
     assert stretch.change == pytest.approx(gain**8, rel=0.1)
-    (back,) = returns(model)
+    (back,) = gradient_paths(model)
     assert back.growth == pytest.approx(gain, rel=0.02)
 
 
@@ -83,7 +83,7 @@ class Lateral(nn.Module):
 
 
 def test_a_step_past_many_layers_counts_as_many() -> None:
-    (back,) = returns(evidence(Lateral, torch.randn(16, 64)))
+    (back,) = gradient_paths(evidence(Lateral, torch.randn(16, 64)))
     assert back.layers > 30
     assert back.growth == pytest.approx(1.0, abs=0.05)
 
