@@ -10,7 +10,7 @@ import torch
 from listening import evidence
 from torch import nn
 
-from initlint.analysis.families import siblings
+from initlint.analysis.families import beside, recurrent_part, rows, siblings
 from initlint.analysis.outliers import lone_zeros, oddities
 
 
@@ -234,3 +234,47 @@ def test_equal_scales_of_other_lines_are_no_oddity() -> None:
 
     torch.manual_seed(0)
     assert odd(build) == set()
+
+
+# ---------------------------------------------------------------- the groupings that siblings are not
+
+
+def test_a_row_has_members_of_any_shape_and_knows_whether_it_counts_blocks() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 6))
+            self.blocks = blocks(2)
+
+    model = evidence(Model)
+    found = {row.pattern: row for row in rows(model.parameters, "index")}
+    assert [t.shape for t in found["layers.{}.weight"].members] == [(8, 4), (6, 8)]
+    assert not found["layers.{}.weight"].in_blocks
+    assert found["blocks.{}.q.weight"].in_blocks
+    assert [row.pattern for row in rows(model.parameters, "block")] == [
+        f"blocks.{{}}.{name}.{part}" for name in "qkv" for part in ("weight", "bias")
+    ]
+
+
+def test_beside_a_parameter_are_those_of_the_same_class_and_parent() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right, self.norm = nn.Linear(4, 4), nn.Linear(4, 2), nn.LayerNorm(4)
+            self.inner = nn.Sequential(nn.Linear(4, 4))
+
+    model = evidence(Model)
+    assert [t.name for t in beside(model, model.by_name["left.weight"])] == ["right.weight"]
+    assert beside(model, model.by_name["inner.0.weight"]) == ()
+
+
+@pytest.mark.parametrize(
+    ("local", "parts"),
+    [
+        ("weight_hh_l0", ("weight_hh", "_l0")),
+        ("bias_ih_l12_reverse", ("bias_ih", "_l12_reverse")),
+        ("weight", ("weight", "")),
+    ],
+)
+def test_layer_and_direction_of_a_recurrent_parameter(local: str, parts: tuple[str, str]) -> None:
+    assert recurrent_part(local) == parts
