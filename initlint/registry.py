@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from initlint.analysis import recipes
 from initlint.errors import ConfigError, PackError
 from initlint.finding import SEVERITIES
 
@@ -156,6 +157,7 @@ def load(group: str = GROUP) -> Catalogue:
             f"no rules are installed: nothing provides the entry point {group}; "
             "run 'pip install initlint' (in a checkout: 'pip install -e .')"
         )
+    recipes.known()  # a broken one is told before anything is linted
     _check_distinct(origins)
     return Catalogue(tuple(sorted(origins, key=lambda rule: rule.code)), removed)
 

@@ -236,18 +236,21 @@ LORA = Recipe(
     asks="one factor random and the other zero, so that the adapted layer starts as the frozen one",
     reference="Hu et al., LoRA, 2021, section 4.1",
     deviations=_lora,
+    adapter=True,
 )
 ADAPTER = Recipe(
     name="adapter",
     asks="a bottleneck adapter starts near the identity",
     reference="Houlsby et al., Parameter-Efficient Transfer Learning for NLP, 2019, sections 2.1 and 3.6",
     deviations=_bottleneck,
+    adapter=True,
 )
 VERA = Recipe(
     name="VeRA",
     asks="of the vectors that scale fixed random matrices beside a frozen layer, the last is zero",
     reference="Kopiczko, Blankevoort & Asano, VeRA: Vector-based Random Matrix Adaptation, 2024, section 3.2",
     deviations=_vectors,
+    adapter=True,
 )
 IA3 = Recipe(
     name="rescaling adapter",
@@ -255,4 +258,5 @@ IA3 = Recipe(
     reference="Liu et al., Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context "
     "Learning, 2022, section 3.3",
     deviations=_rescaling,
+    adapter=True,
 )
