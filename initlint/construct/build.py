@@ -24,7 +24,7 @@ from initlint.construct.provenance import Reading
 from initlint.construct.recorder import Recorder
 from initlint.evidence import LostWrite, MemberTest, ModuleRecord, Provenance, Tie, Unregistered
 from initlint.finding import Site
-from initlint.runtime import Inputs, fault, generators, seed_generators, stdout_to_stderr
+from initlint.runtime import Inputs, fault, seed_generators, seeded, stdout_to_stderr
 from initlint.source import Positions, blame, package
 
 Factory = Callable[[], nn.Module]
@@ -77,10 +77,9 @@ def _construct(
     enter: Callable[[str], None],
     feed: Feed,
 ) -> Construction:
-    with generators(), stdout_to_stderr(), poisoned() as is_poisoned:
+    with seeded(seed), stdout_to_stderr(), poisoned() as is_poisoned:
         start = time.perf_counter()
         with _told("import"), recorder:
-            seed_generators(seed)
             build = load()
         imported = time.perf_counter()
         enter("construct")

@@ -27,7 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from initlint.graph.memory import Geometry, Memory
 from initlint.graph.symbolic import lower
-from initlint.runtime import contiguous, dense, extent, preserved, tensors, written
+from initlint.runtime import contiguous, dense, extent, leaves, preserved, written
 from initlint.source import here, in_forward
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class Recorder(TorchDispatchMode):
     def begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[tuple[fx.Node, torch.Tensor]]:
         """Make the tensors among the arguments the graph's placeholders."""
         named = [(f"arg{position}", value) for position, value in enumerate(args)] + [*kwargs.items()]
-        return [(self._placeholder(name, t), t) for name, value in named for t in tensors(value)]
+        return [(self._placeholder(name, t), t) for name, value in named for t in leaves(value)]
 
     def _placeholder(self, name: str, tensor: torch.Tensor) -> fx.Node:
         node = self.graph.create_node("placeholder", name, (), {}, name)
@@ -207,7 +207,7 @@ class Recorder(TorchDispatchMode):
     def finish(self, output: object) -> list[tuple[fx.Node, torch.Tensor]]:
         """Close the graph; the nodes of all tensors in the output. What was left open is closed on exit."""
         self._finished = True
-        results = [(self.node(tensor), tensor) for tensor in tensors(output)]
+        results = [(self.node(tensor), tensor) for tensor in leaves(output)]
         self.graph.create_node("output", "output", (tuple(node for node, _ in results),), {})
         return results
 

@@ -13,6 +13,8 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from initlint.runtime import operands
+
 aten = torch.ops.aten
 Value = Any  # a node, a tuple of values, or a constant; None for numbers known only at run time
 
@@ -114,7 +116,7 @@ class _Lowering:
         return self._described(self.graph.create_node("placeholder", str(node.target), (), {}, node.name))
 
     def _output(self, node: fx.Node) -> Value:
-        found = tuple(dict.fromkeys(_tensors(self._value(node.args[0]))))
+        found = tuple(dict.fromkeys(operands(self._value(node.args[0]), fx.Node)))
         return self.graph.create_node("output", "output", (found,), {})
 
     def _get_attr(self, node: fx.Node) -> Value:
@@ -189,7 +191,7 @@ class _Lowering:
         args, kwargs = [self._value(a) for a in node.args], self._values(node.kwargs)
         if target is operator.getitem:
             return self._item(args[0], args[1])
-        if name in _QUERIES or not any(isinstance(v, fx.Node) for v in _leaves([args, kwargs])):
+        if name in _QUERIES or not [*operands([args, kwargs], fx.Node)]:
             return None
         if name in _SAME:
             return args[0]
@@ -199,8 +201,8 @@ class _Lowering:
             ids, weight = _ordered(args, kwargs, "input", "weight")[:2]
             return self._call(aten.embedding.default, weight, ids)
         if name == "einsum":
-            operands = args[1] if isinstance(args[1], (list, tuple)) else args[1:]
-            return self._call(aten.einsum.default, args[0], list(operands))
+            factors = args[1] if isinstance(args[1], (list, tuple)) else args[1:]
+            return self._call(aten.einsum.default, args[0], list(factors))
         if name in ("view", "reshape", "permute", "expand", "repeat", "flip") and len(args) > 1:
             sizes = args[1] if isinstance(args[1], (list, tuple)) else args[1:]
             return self._call(name, args[0], list(sizes))
@@ -208,7 +210,7 @@ class _Lowering:
             return self._pieces(name, args)
         aten_name = _RENAMED.get(name, name.rstrip("_"))
         if not hasattr(aten, aten_name):
-            return self._call(target if callable(target) else whole, *_tensors([args, kwargs]))
+            return self._call(target if callable(target) else whole, *operands([args, kwargs], fx.Node))
         given = (*args, *(v for k, v in kwargs.items() if k not in ("inplace", "training", "dtype")))
         return self._call(aten_name, *given)
 
@@ -217,7 +219,7 @@ class _Lowering:
             return value[index] if isinstance(index, int) and -len(value) <= index < len(value) else None
         if not isinstance(value, fx.Node):
             return None
-        picked = [v for v in _leaves([index]) if isinstance(v, fx.Node)]
+        picked = [*operands([index], fx.Node)]
         return self._call("index", value, picked) if picked else self._call("slice", value)
 
     def _pieces(self, name: str, args: list[Value]) -> Value:
@@ -267,7 +269,7 @@ class _Lowering:
             self._tensor(t, f"{self.path}.{n}")
             for n, t in (*module.named_parameters(), *module.named_buffers())
         ]
-        return self._call(whole, *_tensors([args, kwargs]), *own)
+        return self._call(whole, *operands([args, kwargs], fx.Node), *own)
 
     def _own(self, module: nn.Module, name: str) -> fx.Node | None:
         """A tensor of a module; the original that has its shape, where it is parametrised."""
@@ -327,15 +329,3 @@ class _Lowering:
 def _ordered(args: list[Value], kwargs: dict[str, Value], *names: str) -> list[Value]:
     """Positional and keyword arguments in the order of `names`."""
     return [*args, *(kwargs.get(name) for name in names[len(args) :])][: len(names)]
-
-
-def _leaves(value: Value) -> list[Value]:
-    if isinstance(value, dict):
-        return [leaf for item in value.values() for leaf in _leaves(item)]
-    if isinstance(value, (list, tuple)):
-        return [leaf for item in value for leaf in _leaves(item)]
-    return [value]
-
-
-def _tensors(value: Value) -> list[fx.Node]:
-    return [leaf for leaf in _leaves(value) if isinstance(leaf, fx.Node)]

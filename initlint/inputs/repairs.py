@@ -204,15 +204,9 @@ class Repair:
                     )
 
     def _groups(self, kind: str) -> Iterator[tuple[Path, Group]]:
-        def inside(path: Path, spec: Spec) -> Iterator[tuple[Path, Group]]:
-            if isinstance(spec, Group):
-                if spec.kind == kind:
-                    yield path, spec
-                for key, item in spec.items:
-                    yield from inside((*path, key), item)
-
-        for name, spec in self.call.arguments:
-            yield from inside((name,), spec)
+        for path, spec in self.call.parts():
+            if isinstance(spec, Group) and spec.kind == kind:
+                yield path, spec
 
     def _item_added(self, kind: str, key: str) -> Iterator[Call]:
         call = self.call

@@ -12,8 +12,6 @@ A single number is taken for a loss.
 from __future__ import annotations
 
 import gc
-import random
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -30,7 +28,16 @@ from initlint.probe.meter import Meter, Reading
 from initlint.probe.outputs import logits
 from initlint.probe.reductions import duplicates, readable, scale
 from initlint.probe.roots import Loss, directions, objective
-from initlint.runtime import ATOMS, CopyOnWrite, Inputs, Snapshot, drained, snapshot, tensors
+from initlint.runtime import (
+    CopyOnWrite,
+    Inputs,
+    Snapshot,
+    drained,
+    leaves,
+    mapped,
+    seed_generators,
+    snapshot,
+)
 from initlint.source import blame
 
 UNDERFLOW_SCALE = 2.0**12  # gradients that are zero in float16 but not with a loss scaled by this underflow
@@ -73,7 +80,7 @@ def probe(
     if torch.device(device).type == "cuda":
         torch.cuda.init()  # type: ignore[no-untyped-call]  # before the generators are saved
     with _uncollected(), snapshot(model, inputs.args, inputs.kwargs) as kept, torch.enable_grad():
-        _seed(seed)
+        seed_generators(seed)
         run = _Run(model, kept)
         with suppress(_StoppedError):  # `run.error` says what the model raised; what came before it counts
             run.forward(inputs, torch.device(device), kind)
@@ -95,13 +102,6 @@ def _uncollected() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def _seed(seed: int) -> None:
-    torch.manual_seed(seed)
-    random.seed(seed)
-    if (numpy := sys.modules.get("numpy")) is not None:
-        numpy.random.seed(seed % 2**32)
 
 
 @dataclass(slots=True)
@@ -230,19 +230,14 @@ def _convert(model: nn.Module, device: torch.device, dtype: torch.dtype | None) 
 
 def _moved(value: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
     """The same nest with its tensors on the device, and floating ones in the dtype of the run."""
-    if isinstance(value, torch.Tensor):
-        return value.to(device, dtype if dtype is not None and value.is_floating_point() else None)
-    if value is None or isinstance(value, ATOMS):
-        return value
-    if isinstance(value, tuple):
-        items = [_moved(item, device, dtype) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-    if type(value) in (list, set):
-        return type(value)(_moved(item, device, dtype) for item in value)
-    if type(value) is dict:
-        return {key: _moved(item, device, dtype) for key, item in value.items()}
-    move = getattr(value, "to", None)
-    return move(device) if callable(move) and not isinstance(value, nn.Module) else value
+
+    def moved(item: Any) -> Any:
+        if isinstance(item, torch.Tensor):
+            return item.to(device, dtype if dtype is not None and item.is_floating_point() else None)
+        move = getattr(item, "to", None)
+        return move(device) if callable(move) and not isinstance(item, (nn.Module, type)) else item
+
+    return mapped(value, moved, object)
 
 
 def _batch(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
@@ -250,7 +245,7 @@ def _batch(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
     first = next(iter((*args, *kwargs.values())), None)
     if isinstance(first, list) and first and all(isinstance(item, torch.Tensor) for item in first):
         return len(first)
-    given = list(tensors((args, kwargs)))
+    given = list(leaves((args, kwargs)))
     batched = [t for t in given if t.dim() > 1] or [t for t in given if t.dim() == 1]
     return int(batched[0].shape[0]) if batched and batched[0].shape[0] else None
 

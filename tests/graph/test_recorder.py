@@ -14,7 +14,6 @@ from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.checkpoint import checkpoint
 
 from initlint.graph.recorder import Recorder, symbolic
-from initlint.runtime.containers import tensors
 
 aten = torch.ops.aten
 
@@ -355,17 +354,6 @@ def test_inputs_of_any_nesting_are_placeholders() -> None:
     model = Model(lambda self, pair, extra: pair[0]["a"] + pair[1] + extra)
     graph = record(model, ({"a": torch.randn(2)}, torch.randn(2)), extra=torch.randn(2)).graph
     assert [n.meta["shape"] for n in graph.nodes if n.op == "placeholder"] == [(2,)] * 3
-
-
-def test_tensors_are_found_in_any_nest() -> None:
-    class Holder:
-        def __init__(self) -> None:
-            self.items = [torch.zeros(1), {"x": torch.zeros(2)}]
-            self.myself = self
-
-    shared = torch.zeros(3)
-    found = list(tensors((Holder(), shared, [shared], None, "text", 3)))
-    assert [t.shape[0] for t in found] == [1, 2, 3]
 
 
 # ---------------------------------------------------------------- symbolic
