@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import log, prod
-from types import FrameType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -30,8 +30,8 @@ from initlint.inputs.call_spec import (
 )
 from initlint.inputs.first_guess import IMAGE_SIZES, guess, image_size, of_graph, target_item
 from initlint.inputs.requirements import Want, wants
-from initlint.inputs.source_clues import evaluated
-from initlint.source import syntax, tree
+from initlint.inputs.source_clues import asked_keys, comparisons, evaluated, in_torch, ranks
+from initlint.source import statements_at
 
 NEAR = 0.5  # logarithm of a ratio of sizes: borders lose a part of small images
 
@@ -222,7 +222,7 @@ class Repair:
 
     def _asked(self) -> Iterator[Call]:
         """All that the forward asks of one of its dictionaries: batch.pop("x"), kw.get("mask"), kw["y"]."""
-        keys = _keys(self.model)
+        keys = asked_keys(self.model)
         for name, spec in self.call.arguments:
             group = spec if isinstance(spec, Group) and spec.kind == "dict" else Group("dict")
             known = dict(group.items)
@@ -283,19 +283,19 @@ class Repair:
         """b, c, h, w = x.shape, and x.shape[3]: the number of dimensions is in the line."""
         error = self.failure.error
         for frame, line in reversed(self.failure.frames):
-            for statement in _statements(frame, line):
-                for rank, owner in _ranks(statement, error):
+            for statement in statements_at(frame.f_code.co_filename, line)[:2]:
+                for rank, owner in ranks(statement, error):
                     tensor = evaluated(owner, frame)
                     if isinstance(tensor, torch.Tensor) and tensor.dim() != rank:
                         yield from self._granted(Want(tensor, rank=rank))
-            if not _library(frame):
+            if not in_torch(frame):
                 return
 
     def _compared(self) -> Iterator[Call]:
         """Sides of the comparison that an assert or a raise under an if rests on."""
         for frame, line in list(reversed(self.failure.frames))[:3]:
-            for statement in _statements(frame, line):
-                for left, operator, right in _comparisons(statement):
+            for statement in statements_at(frame.f_code.co_filename, line)[:2]:
+                for left, operator, right in comparisons(statement):
                     if isinstance(left, ast.BinOp) and isinstance(left.op, ast.Mod):
                         value, modulus = evaluated(left.left, frame), evaluated(left.right, frame)
                         if isinstance(value, int) and isinstance(modulus, int) and modulus > 0:
@@ -411,77 +411,3 @@ def _scaled(spec: TensorSpec, ratio: float) -> Iterator[TensorSpec]:
         if size != side and size > 0:
             shape = (*spec.shape[:-2], size, size) if square else (*spec.shape[:-1], size)
             yield replace(spec, shape=shape)
-
-
-# ---------------------------------------------------------------- source
-def _keys(model: nn.Module) -> Mapping[str, tuple[str, ...]]:
-    """Keys that a model's forward cannot do without, by the argument that it looks them up in."""
-    code = getattr(inspect.unwrap(model.forward), "__code__", None)
-    parsed = syntax(code) if code is not None else None
-    found: dict[str, dict[str, None]] = {}
-    for node in ast.walk(parsed) if parsed is not None else ():
-        match node:
-            case (
-                ast.Call(
-                    func=ast.Attribute(value=ast.Name(id=name), attr="get" | "pop"),
-                    args=[ast.Constant(value=str(key))],
-                )
-                | ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str(key)), ctx=ast.Load())
-            ):
-                found.setdefault(name, {})[key] = None
-    return {name: tuple(keys) for name, keys in found.items()}
-
-
-def _library(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__", "")).split(".")[0] == "torch"
-
-
-def _statements(frame: FrameType, line: int) -> Iterator[ast.stmt]:
-    """Statements around a line, innermost first."""
-    parsed = tree(frame.f_code.co_filename)
-    if parsed is None:
-        return
-    around = [
-        node
-        for node in ast.walk(parsed)
-        if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or node.lineno)
-    ]
-    yield from sorted(around, key=lambda node: (node.end_lineno or 0) - node.lineno)[:2]
-
-
-def _ranks(statement: ast.stmt, error: Exception) -> Iterator[tuple[int, ast.expr]]:
-    """Numbers of dimensions that a statement takes for granted, and of what."""
-    for node in ast.walk(statement):
-        if (
-            isinstance(node, ast.Assign)
-            and isinstance(node.targets[0], ast.Tuple)
-            and isinstance(error, ValueError)
-        ):
-            owner = _shape_owner(node.value)
-            if owner is not None and not any(isinstance(e, ast.Starred) for e in node.targets[0].elts):
-                yield len(node.targets[0].elts), owner
-        if isinstance(node, ast.Subscript) and isinstance(error, IndexError):
-            owner = _shape_owner(node.value)
-            if (
-                owner is not None
-                and isinstance(node.slice, ast.Constant)
-                and isinstance(node.slice.value, int)
-            ):
-                yield node.slice.value + 1, owner
-
-
-def _shape_owner(node: ast.expr) -> ast.expr | None:
-    """x in x.shape, x.size() and x.shape[1:]."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "size":
-        return node.func.value
-    if isinstance(node, ast.Attribute) and node.attr == "shape":
-        return node.value
-    return None
-
-
-def _comparisons(statement: ast.stmt) -> Iterator[tuple[ast.expr, ast.cmpop, ast.expr]]:
-    match statement:
-        case ast.Assert(test=test) | ast.If(test=test) | ast.Expr(value=test):
-            for node in ast.walk(test):
-                if isinstance(node, ast.Compare):
-                    yield node.left, node.ops[0], node.comparators[0]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from torch import nn
 
 from initlint.construct.inspect.modules import class_package
-from initlint.source import RESET_METHODS, methods, syntax
+from initlint.source import RESET_METHODS, code_tree, methods
 
 Mention = Literal["forward", "elsewhere", "nowhere"]
 _MAKING = frozenset({"__init__", "__new__", *RESET_METHODS})
@@ -68,7 +68,7 @@ def _of(cls: type, attribute: str) -> Mention:
 @functools.lru_cache(maxsize=4096)
 def _words(code: CodeType) -> Mapping[str, bool] | None:
     """All that a function speaks of, each with whether it does so under no condition; None without source."""
-    tree = syntax(code)
+    tree = code_tree(code)
     if tree is None:
         return None
     words: dict[str, bool] = {}
