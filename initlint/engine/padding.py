@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 
 from initlint.evidence import ModuleRecord, Padding, Use
-
-LOOKUPS = ("Embedding", "EmbeddingBag")
+from initlint.runtime import LOOKUPS
 
 
 def padding(tensor: torch.Tensor, owner: ModuleRecord | None, use: Use | None) -> Padding | None:

@@ -14,11 +14,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 from torch.overrides import TorchFunctionMode
 
 from initlint.inputs.call_spec import Call, Maker, Path
-from initlint.runtime import drained, operands, preserved, seed_generators, set_mode
+from initlint.runtime import drained, layer, operands, preserved, seed_generators, set_mode
 
 ORIGIN = "_initlint_origin"  # attribute of tensors made from arguments: the paths of those arguments
 
@@ -141,16 +140,7 @@ def _batched() -> Iterator[None]:
     def check(module: nn.Module, args: tuple[Any, ...]) -> None:
         if not args or not isinstance(args[0], torch.Tensor):
             return
-        rank = 0
-        if isinstance(
-            module,
-            (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer),
-        ):
-            rank = 3
-        elif isinstance(module, _ConvNd):
-            rank = len(module.kernel_size) + 2
-        elif isinstance(module, nn.RNNCellBase):
-            rank = 2
+        rank = layer(module).rank
         if rank == args[0].dim() + 1:
             raise UnbatchedError(args[0], rank)
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from initlint.inputs.attempt import Failure, UnbatchedError
-from initlint.runtime import operands
+from initlint.runtime import layer, operands
 
 INDEX_ARGUMENTS = {
     "gather": 2,
@@ -322,10 +322,11 @@ def _of_module(failure: Failure) -> Iterator[Want]:
         if not isinstance(module, nn.Module):
             continue
         given = next((frame.f_locals[n] for n in ("input", "src", "query", "x") if n in frame.f_locals), None)
-        if isinstance(given, torch.Tensor) and isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+        known = layer(module)
+        if isinstance(given, torch.Tensor) and known.role == "recurrent":
             if not given.is_floating_point():
                 yield Want(given, kind="float")
-            yield Want(given, size=(-1, module.input_size))
+            yield Want(given, size=(-1, getattr(module, known.width)))
             state = frame.f_locals.get("hx")
             if isinstance(state, torch.Tensor) and isinstance(module, nn.RNNBase):
                 directions = 2 if module.bidirectional else 1

@@ -4,6 +4,7 @@ from initlint.runtime import strides
 from initlint.runtime.call import Inputs
 from initlint.runtime.containers import drained, leaves, mapped, operands
 from initlint.runtime.guarded import attribute, fault, set_mode
+from initlint.runtime.layers import LOOKUPS, Layer, layer
 from initlint.runtime.preserve import preserved
 from initlint.runtime.resample import reordered, varied
 from initlint.runtime.seeds import seed_generators, seeded
@@ -12,8 +13,10 @@ from initlint.runtime.streams import stdout_to_stderr
 from initlint.runtime.strides import contiguous, dense, extent
 
 __all__ = [
+    "LOOKUPS",
     "CopyOnWrite",
     "Inputs",
+    "Layer",
     "Snapshot",
     "attribute",
     "contiguous",
@@ -21,6 +24,7 @@ __all__ = [
     "drained",
     "extent",
     "fault",
+    "layer",
     "leaves",
     "mapped",
     "operands",
