@@ -29,6 +29,7 @@ from initlint.inputs.call_spec import (
     TensorSpec,
 )
 from initlint.inputs.first_guess import IMAGE_SIZES, guess, image_size, of_graph, target_item
+from initlint.inputs.messages import FLAG, NONE, NUMBER, RANK
 from initlint.inputs.requirements import Want, wants
 from initlint.inputs.source_clues import asked_keys, comparisons, evaluated, in_torch, ranks
 from initlint.source import statements_at
@@ -258,7 +259,7 @@ class Repair:
         absent = [n for n, p in self.parameters.items() if n not in given and p.kind is not p.VAR_KEYWORD]
         message = str(self.failure.error)
         named = [n for n in absent if re.search(rf"(?<!\w){re.escape(n)}(?!\w)", message)]
-        if "None" in message or isinstance(self.failure.error, AssertionError):
+        if NONE.match(self.failure.error) or isinstance(self.failure.error, AssertionError):
             for frame, line in reversed(self.failure.frames):
                 text = linecache.getline(frame.f_code.co_filename, line)
                 named += [
@@ -332,11 +333,8 @@ class Repair:
 
     def _plain(self) -> Iterator[Call]:
         """A plain number or flag where a tensor cannot be used as one."""
-        message = str(self.failure.error)
-        flag = "Boolean value of Tensor" in message
-        if not flag and not re.search(
-            r"as an integer|single element|Python scalar|must be real number|'Tensor'", message
-        ):
+        flag = FLAG.match(self.failure.error) is not None
+        if not flag and not NUMBER.match(self.failure.error):
             return
         for frame, line in reversed(self.failure.frames):
             text = linecache.getline(frame.f_code.co_filename, line)
@@ -353,8 +351,7 @@ class Repair:
     def _mentioned(self) -> Iterator[Call]:
         """Sizes in the message, one put in place of another."""
         message = str(self.failure.error)
-        rank = re.search(r"[Ee]xpected (\d)(?:D|-D| dim)", message)
-        if rank:
+        if rank := RANK.match(self.failure.error):
             for tensor in self.failure.tensors.values():
                 yield from self._granted(Want(tensor, rank=int(rank[1])))
         numbers = list(dict.fromkeys(int(n) for n in re.findall(r"(?<![\w.])\d{1,6}(?![\w.]*\w)", message)))[

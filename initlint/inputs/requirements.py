@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from initlint.inputs.attempt import Failure, UnbatchedError
+from initlint.inputs.messages import DIMENSION, KIND, SIZE
 from initlint.runtime import layer, operands
 
 INDEX_ARGUMENTS = {
@@ -27,7 +27,6 @@ PRODUCTS = frozenset({"matmul", "__matmul__", "mm", "bmm", "mv", "dot", "inner"}
 LOGICAL = frozenset(
     {"__invert__", "__and__", "__or__", "logical_not", "bitwise_not", "masked_fill", "masked_fill_"}
 )
-KINDS = re.compile(r"dtype|scalar ?type|[Ll]ong|Int|[Ff]loat|[Dd]ouble|Half|[Bb]ool|integral|bitwise|indices")
 JOINS = frozenset({"cat", "concat", "concatenate", "stack", "hstack", "vstack"})
 
 
@@ -62,7 +61,7 @@ def wants(failure: Failure) -> Iterator[Want]:
         yield from _product(*tensors[:2]) if len(tensors) > 1 else ()
     elif name in JOINS:
         yield from _joined(failure, tensors)
-    elif "size" in str(failure.error) or "shape" in str(failure.error):
+    elif SIZE.match(failure.error):
         for a, b in combinations(tensors, 2):
             yield from _broadcast(a, b)
     yield from _dimensions(failure, tensors)
@@ -72,12 +71,11 @@ def wants(failure: Failure) -> Iterator[Want]:
 
 
 def _of_kind(name: str, failure: Failure, tensors: list[torch.Tensor]) -> Iterator[Want]:
-    message = str(failure.error)
     if name in INDEX_ARGUMENTS and len(failure.args) > INDEX_ARGUMENTS[name]:
         index = failure.args[INDEX_ARGUMENTS[name]]
         if isinstance(index, torch.Tensor) and index.is_floating_point():
             yield Want(index, kind="int")
-    if not KINDS.search(message):
+    if not KIND.match(failure.error):
         return
     if name in LOGICAL:
         for tensor in tensors:
@@ -307,7 +305,7 @@ _BY_NAME = {
 
 def _dimensions(failure: Failure, tensors: list[torch.Tensor]) -> Iterator[Want]:
     """A dimension that is not there: transpose(1, 2), size(3), sum(2) of a tensor of too few."""
-    found = re.search(r"Dimension out of range .* but got (-?\d+)", str(failure.error))
+    found = DIMENSION.match(failure.error)
     if found and tensors:
         place = int(found[1])
         yield Want(tensors[0], rank=place + 1 if place >= 0 else -place)
