@@ -15,7 +15,6 @@ from math import isclose, prod, sqrt
 from typing import TYPE_CHECKING, Literal
 
 from initlint import theory
-from initlint.source import literals
 
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, Tensor, Use, Write
@@ -189,7 +188,7 @@ def _plain(value: float) -> bool:
 
 def _picked(write: Write, value: float) -> bool:
     """It is a plain number, or stands as a number in a file that led to the draw."""
-    return _plain(value) or any(value in literals(site.file) for site in (write.site, *write.callers))
+    return _plain(value) or value in write.literal
 
 
 def _varies(model: Evidence, write: Write, value: float) -> bool:

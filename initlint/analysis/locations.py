@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from itertools import takewhile
 from typing import TYPE_CHECKING
@@ -36,7 +35,7 @@ _CALLERS = 3  # lines shown of the way to a write
 
 def at(site: Site) -> str:
     """A line as a message names it: "m.py:41"."""
-    return f"{os.path.basename(site.file)}:{site.line}"
+    return site.short
 
 
 def said(write: Write) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from initlint.analysis.rewrites import constant
-from initlint.source import extended, worked_on
+from initlint.evidence import Statement
 
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, ModuleRecord, Tensor, Write
@@ -158,9 +158,10 @@ def _later(model: Evidence) -> Iterator[Gap]:
     for name, line in made.items():
         tensor = model.by_name[name]
         for site, written in blankets.items():
-            if (site.file, _function(site)) != (line.file, _function(line)) or line.line <= site.line:
+            if site.scope != line.scope or line.line <= site.line:
                 continue
-            if extended(line.file, line.line) not in worked_on(site.file, site.line):
+            making, run = (model.statements.get(place, Statement()) for place in (line, site))
+            if making.extends not in run.works_on:
                 continue  # it was run on something else
             alike = [other for other in made if model.by_name[other].owner_class == tensor.owner_class]
             if any(_before(made[other], site) for other in alike):
@@ -176,7 +177,7 @@ def _later(model: Evidence) -> Iterator[Gap]:
 
 
 def _before(line: Site, site: Site) -> bool:
-    return (line.file, _function(line)) == (site.file, _function(site)) and line.line < site.line
+    return line.scope == site.scope and line.line < site.line
 
 
 def _initialising(write: Write, owner: ModuleRecord | None) -> Iterator[Site]:
@@ -184,19 +185,12 @@ def _initialising(write: Write, owner: ModuleRecord | None) -> Iterator[Site]:
     made = owner.construction if owner is not None else None
     inner: list[Site] = []
     for site in (write.site, *write.callers):
-        made_inside = made is not None and any(
-            (line.file, _function(line)) == (made.file, _function(made)) for line in inner
-        )
-        if any(_function(line).endswith("__init__") for line in inner) or made_inside:
+        made_inside = made is not None and any(line.scope == made.scope for line in inner)
+        if any(line.scope[1].endswith("__init__") for line in inner) or made_inside:
             return
         yield site
-        if not inner or _function(site) != _function(inner[-1]):
+        if not inner or site.scope[1] != inner[-1].scope[1]:
             inner.append(site)
-
-
-def _function(site: Site) -> str:
-    """The function a line stands in, comprehensions counted to it."""
-    return site.qualified.partition(".<locals>.<")[0]
 
 
 # ---------------------------------------------------------------- placeholders

@@ -22,7 +22,16 @@ from initlint.construct.inspect.untaken_branches import member_tests
 from initlint.construct.lazy_layers import decide, first_calls, undecided
 from initlint.construct.provenance import Reading
 from initlint.construct.recorder import Recorder
-from initlint.evidence import LostWrite, MemberTest, ModuleRecord, Provenance, Tie, Unregistered
+from initlint.construct.statements import statements
+from initlint.evidence import (
+    LostWrite,
+    MemberTest,
+    ModuleRecord,
+    Provenance,
+    Statement,
+    Tie,
+    Unregistered,
+)
 from initlint.finding import Site
 from initlint.runtime import Inputs, fault, seed_generators, seeded, stdout_to_stderr
 from initlint.source import Positions, blame, package
@@ -42,6 +51,7 @@ class Construction:
     member_tests: tuple[MemberTest, ...] = ()
     unregistered: tuple[Unregistered, ...] = ()
     ties: tuple[Tie, ...] = ()
+    statements: Mapping[Site, Statement] = field(default_factory=dict)
     build_site: Site | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     recorded: bool = True  # the build was watched
@@ -132,6 +142,7 @@ def _read(
         member_tests=member_tests(questions.asked, modules, tensors, provenance, positions),
         unregistered=unregistered(seen, found, reading.strays(strays)),
         ties=tied,
+        statements=statements(records, provenance.values()),
         build_site=_definition(build),
         seconds={"import": imported, "construct": built + time.perf_counter() - start},
         recorded=recorded,

@@ -55,6 +55,7 @@ def join(gathered: Gathered, *, dtype: str | None) -> Evidence:
         member_tests=construction.member_tests,
         unregistered=construction.unregistered,
         ties=construction.ties,
+        statements=construction.statements,
         rebuild=gathered.rebuild,
         build_site=construction.build_site,
         dtype=dtype or "float32",

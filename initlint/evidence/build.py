@@ -25,6 +25,14 @@ class Write:
     pretrained: bool = False  # copied from loaded values (load_state_dict, torch.load, from_pretrained)
     replaces: bool = True  # keeps nothing of what the elements held before
     own: bool = False  # computed from what the tensor itself held before
+    literal: frozenset[float] = frozenset()  # numbers asked for that stand as such in a file on the way
+
+
+class Statement(NamedTuple):
+    """What the statement at a line does with local names."""
+
+    extends: str | None = None  # whose attribute or entry it sets: `model` of `model.head = …`
+    works_on: frozenset[str] = frozenset()  # what it calls methods of or hands on: `model.apply(f)`
 
 
 class Seeding(NamedTuple):
@@ -126,6 +134,7 @@ class ModuleRecord:
     reset_called: bool = False
     reset_site: Site | None = None  # where that method is defined
     default_of: Site | None = None  # it is the default of an argument of the function defined there
+    sigmoid: bool = False  # the file that constructs it speaks of sigmoids, or of losses with one inside
     calls: int | None = None  # times its forward ran in one probe
 
     @property

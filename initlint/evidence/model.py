@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod, sqrt
 from typing import Literal
@@ -15,6 +15,7 @@ from initlint.evidence.build import (
     ModuleRecord,
     Provenance,
     Rebuild,
+    Statement,
     Tie,
     Unregistered,
 )
@@ -123,6 +124,8 @@ class Evidence:
     created_in_forward: tuple[Unregistered, ...] = ()
     ties: tuple[Tie, ...] = ()
     rebuild: Rebuild | None = None
+    #: lines of functions that initialise modules and construct further ones afterwards
+    statements: Mapping[Site, Statement] = field(default_factory=dict)
     logits: tuple[Logits, ...] = ()
     couplings: tuple[Coupling, ...] = ()
     build_site: Site | None = None  # the target's own line
