@@ -221,7 +221,8 @@ def recognition(draws: int) -> None:
 # ---------------------------------------------------------------- whole checks
 
 
-WRITTEN = Write(0, "Tensor.copy_", "copy", Site("model.py", 1, "build"))  # of which only the values are known
+#: A write of which only the values are known.
+WRITTEN = Write(0, "Tensor.copy_", "copy_", "copy", "copy", Site("model.py", 1, "build"))
 UNEVEN: tuple[Shape, ...] = ((16, 16), (64, 16), (16, 64), (128, 8), (96, 96))
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _RECURRENT = re.compile(r"^((?:weight|bias)_(?:ih|hh|hr))_l\d+(_reverse)?$")
 _RECURRENT_CLASSES = frozenset({"LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"})
-_ALLOCATORS = frozenset(f"torch.{name}{like}" for name in ("zeros", "ones", "full") for like in ("", "_like"))
+_PLACEHOLDERS = frozenset(f"{name}{like}" for name in ("zeros", "ones", "full") for like in ("", "_like"))
 _LINEAR_STEPS = frozenset({"mul", "div", "add", "sub", "neg"})
 _INDEX = re.compile(r"(?<![^.])\d+(?![^.])")
 _DIRECTION = re.compile(r"weight_v|original1")  # under weight_norm: its scale cancels out
@@ -41,7 +41,7 @@ def _chosen(tensor: Tensor) -> Write | None:
     """The last explicit write, unless it loaded or copied values."""
     explicit = tensor.provenance.explicit
     last = explicit[-1] if explicit else None
-    return None if last is None or last.pretrained or last.operation == "load_state_dict" else last
+    return None if last is None or last.restores else last
 
 
 def gaps(model: Evidence) -> Iterator[Gap]:
@@ -230,7 +230,7 @@ def placeholders(model: Evidence) -> Iterator[Placeholder]:
                 assert write is not None
                 first, own = twin.provenance.writes[0], left.provenance.writes[0]
                 alike = _named_alike(left, twin) if together else first.site == own.site
-                if alike and first.operation == own.operation and write.order > own.order:
+                if alike and first.function == own.function and write.order > own.order:
                     named.add(left.name)
                     yield Placeholder(left, twin, write)
                     break
@@ -238,13 +238,18 @@ def placeholders(model: Evidence) -> Iterator[Placeholder]:
 
 def _left(tensor: Tensor) -> bool:
     writes = tensor.provenance.writes
-    return len(writes) == 1 and writes[0].operation in _ALLOCATORS
+    return len(writes) == 1 and _holds_place(writes[0])
+
+
+def _holds_place(write: Write) -> bool:
+    """It allocated the tensor with a constant."""
+    return write.via == "allocation" and write.function in _PLACEHOLDERS
 
 
 def _given(tensor: Tensor) -> Write | None:
     """What a line of the user put over the constant it was allocated with, unless that is a constant too."""
     writes, chosen = tensor.provenance.writes, _chosen(tensor)
-    placed = len(writes) > 1 and writes[0].operation in _ALLOCATORS
+    placed = len(writes) > 1 and _holds_place(writes[0])
     if not placed or chosen is None or chosen.kind == "constant" or chosen.site.package is not None:
         return None
     return chosen

@@ -100,9 +100,9 @@ class Reading:
         if not writes and not unwritten and self.poisoned and not tensor.is_meta and tensor.numel():
             # The poison is gone though no operation was seen: written through NumPy or a pointer.
             site = allocation or construction or Site("<unknown>", 0)
-            writes = (Write(first.order, "external", "unknown", site, elements=tensor.numel()),)
+            writes = (_unseen(first.order, site, tensor.numel()),)
         return Provenance(
-            allocator=spelling.operation(first) if seen else "external",
+            allocator=spelling.operation(first).spelled if seen else "external",
             allocation=allocation,
             construction=construction or allocation,
             writes=writes,
@@ -196,22 +196,27 @@ class Reading:
         operation, arguments = spelling.operation(event), spelling.arguments(event)
         return Write(
             order=event.order,
-            operation=operation,
+            operation=operation.spelled,
+            function=operation.function,
+            via=operation.via,
             kind=self.dataflow.kind(storage, index),
             site=sites[0] if sites else Site("<unknown>", 0),
             callers=sites[1:],
             arguments=arguments,
             elements=event.numel,
-            default=event.default,
             pretrained=bool(event.inputs) and _loaded(event),
             replaces=event.operator.replaces,
             own=not event.operator.replaces or _own(storage, event),
-            literal=_literal(operation.rpartition(".")[2], arguments, sites),
+            literal=_literal(operation.function, arguments, sites),
         )
 
     def site(self, instruction: Instruction) -> Site:
         """The line of an instruction."""
         return self.positions.site(instruction)
+
+
+def _unseen(order: int, site: Site, elements: int) -> Write:
+    return Write(order, "external", "external", "unseen", "unknown", site, elements=elements)
 
 
 #: Operations that are handed the scale of a draw.

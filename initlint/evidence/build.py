@@ -8,24 +8,50 @@ from typing import Literal, NamedTuple
 
 from initlint.finding import Site
 
-
 # ---------------------------------------------------------------- construct: who wrote the values
+#: How values came into a tensor.
+Via = Literal[
+    "constructor",  # of the torch.nn module that owns it
+    "reset",  # reset_parameters of such a module, run once more
+    "initialiser",  # torch.nn.init or a stand-in for it, or an in-place draw or fill: Tensor.normal_
+    "arithmetic",  # any other operation in place: Tensor.mul_
+    "assignment",  # of some of the elements: Tensor.__setitem__, Tensor.index_copy_
+    "copy",  # Tensor.copy_
+    "load",  # load_state_dict
+    "method",  # another function of torch.nn
+    "allocation",  # with its memory, as a result of any kind: torch.randn, torch.tensor, torch.mul
+    "clone",  # with its memory, as another tensor's values: Tensor.clone, copy.deepcopy, Tensor.to
+    "unseen",  # in a way that the recorder did not see: a pointer, NumPy
+]
+
+
 @dataclass(frozen=True, slots=True)
 class Write:
     """One write to the values of a tensor, seen while the model was built."""
 
     order: int  # position among all writes of the build
-    operation: str  # as a user spells it: "nn.init.zeros_", "Tensor.normal_", "load_state_dict"
+    operation: str  # for people, as a user spells it: "nn.init.zeros_", "Tensor.normal_", "load_state_dict"
+    function: str  # its plain name: "zeros_", "normal_", "load_state_dict"
+    via: Via
     kind: Literal["random", "constant", "copy", "transform", "unknown"]
     site: Site  # the innermost line outside torch
     callers: tuple[Site, ...] = ()  # from `site` outwards, lines outside torch only
     arguments: Mapping[str, float | int | str | bool] = field(default_factory=dict)
     elements: int = 0  # how many elements it covered
-    default: bool = False  # made by the constructor of the torch.nn module that owns the tensor
     pretrained: bool = False  # copied from loaded values (load_state_dict, torch.load, from_pretrained)
     replaces: bool = True  # keeps nothing of what the elements held before
     own: bool = False  # computed from what the tensor itself held before
     literal: frozenset[float] = frozenset()  # numbers asked for that stand as such in a file on the way
+
+    @property
+    def default(self) -> bool:
+        """The constructor of the torch.nn module that owns the tensor made it."""
+        return self.via == "constructor"
+
+    @property
+    def restores(self) -> bool:
+        """It put stored values in place: pretrained ones, or a state dict of this build."""
+        return self.pretrained or self.via == "load"
 
 
 class Statement(NamedTuple):
@@ -75,14 +101,13 @@ class Provenance:
     @property
     def explicit(self) -> tuple[Write, ...]:
         """Writes that a line asked for: not those of constructors of torch.nn, allocations and moves."""
-        return tuple(
-            write
-            for write in self.writes
-            if not write.default
-            and not write.operation.startswith("torch.")
-            and not write.operation.endswith(".reset_parameters")
-            and write.operation not in ("copy.deepcopy", "Tensor.clone", "Tensor.to", "external")
-        )
+        implicit = ("constructor", "reset", "allocation", "clone", "unseen")
+        return tuple(write for write in self.writes if write.via not in implicit)
+
+    @property
+    def loaded(self) -> bool:
+        """Some of the values were loaded from a file."""
+        return any(write.pretrained for write in self.writes)
 
     @property
     def site(self) -> Site | None:

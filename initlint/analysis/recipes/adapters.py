@@ -48,10 +48,9 @@ def _replaced(base: tuple[Tensor, ...], up: Tensor) -> bool:
     set_at = up.provenance.last_write.order if up.provenance.last_write is not None else 0
     for tensor in base:
         last = tensor.provenance.last_write
-        if last is not None and last.order > set_at:
-            operations = (last.operation, *(write.operation for write in tensor.provenance.origins))
-            if any(operation.rpartition(".")[2] in PRODUCTS for operation in operations):
-                return True
+        writes = (last, *tensor.provenance.origins) if last is not None and last.order > set_at else ()
+        if any(write.function in PRODUCTS for write in writes):
+            return True
     return False
 
 

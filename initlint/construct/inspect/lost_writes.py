@@ -85,13 +85,13 @@ class _Search:
         owner, local = source.slots[-1]
         subject = self._path(owner)
         made = storage[0]
-        if spelling.operation(made) == "copy.deepcopy":
+        if spelling.operation(made).function == "deepcopy":
             return None  # a whole layer was copied, and the copy given up: nobody took it for the layer
         if _parametrises(made):
             layer, _, rest = subject.partition("parametrizations.")
             detail = f"{rest or 'weight'} is recomputed from its parametrization"
             return LostWrite(self.reading.write(storage, index), "parametrized", layer.rstrip("."), detail)
-        detail = f"{spelling.operation(made)} made a temporary"
+        detail = f"{spelling.operation(made).spelled} made a temporary"
         name = f"{subject}.{local}".lstrip(".")
         return LostWrite(self.reading.write(storage, index), "temporary", name, detail)
 
