@@ -257,7 +257,7 @@ def wrong(statistics: object, shape: Shape, use: Use) -> bool:
         "weight", "parameter", shape, "float32", provenance=Provenance(writes=(WRITTEN,)),
         statistics=statistics, use=use, schemes=found,
     )  # fmt: skip
-    misread = misreading(Evidence("Model", (weight,)), weight)
+    misread = misreading(Evidence((weight,)), weight)
     return misread is not None and max(misread.ratio, 1 / misread.ratio) >= 1.35
 
 

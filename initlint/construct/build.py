@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -34,7 +33,7 @@ from initlint.evidence import (
 )
 from initlint.finding import Site
 from initlint.runtime import Inputs, fault, seed_generators, seeded, stdout_to_stderr
-from initlint.source import Positions, blame, package
+from initlint.source import Positions, blame
 
 Factory = Callable[[], nn.Module]
 Feed = Callable[[nn.Module], Inputs | None]
@@ -52,7 +51,6 @@ class Construction:
     unregistered: tuple[Unregistered, ...] = ()
     ties: tuple[Tie, ...] = ()
     statements: Mapping[Site, Statement] = field(default_factory=dict)
-    build_site: Site | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     recorded: bool = True  # the build was watched
     build: Factory | None = None
@@ -143,7 +141,6 @@ def _read(
         unregistered=unregistered(seen, found, reading.strays(strays)),
         ties=tied,
         statements=statements(records, provenance.values()),
-        build_site=_definition(build),
         seconds={"import": imported, "construct": built + time.perf_counter() - start},
         recorded=recorded,
         build=build,
@@ -152,21 +149,6 @@ def _read(
 
 def _described(value: object) -> str:
     return "a class" if isinstance(value, type) else f"an object of type {type(value).__name__}"
-
-
-def _definition(build: object) -> Site | None:
-    """The line at which the target is defined."""
-    while not hasattr(build, "__code__"):
-        inner = getattr(build, "func", None) or getattr(build, "__wrapped__", None)
-        if inner is None and isinstance(build, type):
-            inner = vars(build).get("__init__")
-        if inner is None:
-            return None
-        build = inner
-    code = build.__code__
-    return Site(
-        os.path.abspath(code.co_filename), code.co_firstlineno, code.co_name, package(code.co_filename)
-    )
 
 
 @contextlib.contextmanager

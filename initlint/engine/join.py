@@ -45,7 +45,6 @@ def join(gathered: Gathered, *, dtype: str | None) -> Evidence:
     names = _names(model)
     figures = _figures(gathered)
     evidence = Evidence(
-        model_class=type(model).__name__,
         tensors=tuple(
             _tensor(gathered, name, names[id(tensor)], figures.get(name), owners.get(name.rpartition(".")[0]))
             for name, tensor in gathered.tensors.items()
@@ -57,7 +56,6 @@ def join(gathered: Gathered, *, dtype: str | None) -> Evidence:
         ties=construction.ties,
         statements=construction.statements,
         rebuild=gathered.rebuild,
-        build_site=construction.build_site,
         dtype=dtype or "float32",
         training=model.training,
         available=frozenset(need for need in NEEDS if need not in gathered.missing),

@@ -3,6 +3,7 @@
 from initlint.evidence.build import (
     LostWrite,
     MemberTest,
+    Miss,
     ModuleRecord,
     Provenance,
     Rebuild,
@@ -34,6 +35,7 @@ __all__ = [
     "Logits",
     "LostWrite",
     "MemberTest",
+    "Miss",
     "ModuleRecord",
     "Padding",
     "Provenance",

@@ -125,7 +125,21 @@ class LostWrite:
     write: Write
     reason: Literal["temporary", "parametrized", "replaced", "detached", "unused", "entry"]
     subject: str  # the parameter or module it was meant for, as far as known; else ""
-    detail: str = ""
+    source: str = ""  # operation that made the temporary; tensor that is recomputed from its parametrization
+    end: Literal["dropped", "rebound", "unread"] | None = None  # what the line did with an unused result
+
+
+class Miss(NamedTuple):
+    """A parameter or module that did not pass a test, and what brings it near to what the test looks for."""
+
+    member: str
+    #: "name": its name, or the end of it, is the string but for case and separators; "part": a part of its
+    #: name is spelled like a part of the string; "class": its class is of the family; "spelling": the class
+    #: is the one, spelled otherwise; "unasked": only a module that holds it was asked; "attribute": it has
+    #: one spelled like the one looked for; "handed": a parameter was handed in where a module is looked for
+    relation: Literal["name", "part", "class", "spelling", "unasked", "attribute", "handed"]
+    found: str = ""  # the name, class or attribute that it has
+    similarity: float = 1.0  # of the two spellings, difflib's ratio; 1 where one holds the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +150,21 @@ class MemberTest:
     text: str  # the test as written: name == "c_proj.weight"
     kind: Literal["name", "class", "attribute", "object"]
     passed: int  # how often it was true
-    near: tuple[str, ...]  # parameters or modules that did not pass though it was meant for them
-    detail: str = ""  # what those are: "ConvTranspose1d, not Conv1d"
+    missed: tuple[Miss, ...]
+    wanted: tuple[str, ...] = ()  # strings it looks for, names of classes or of an attribute
+    names: int = 0  # how many names it was asked of
     matched: tuple[str, ...] = ()  # kind "name": members whose names passed
-    plain: bool = True  # the near ones were plainly meant; else they only come nearest
     caller: Site | None = None  # the line that handed in a parameter (kind "object") or what is looked for
+
+    @property
+    def near(self) -> tuple[str, ...]:
+        """The members that it missed."""
+        return tuple(miss.member for miss in self.missed)
+
+    @property
+    def literal(self) -> bool:
+        """It spells what it looks for itself."""
+        return self.kind == "attribute" or any(wanted in self.text for wanted in self.wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,38 +212,6 @@ class Unregistered:
     reached: bool | None = None  # took part in the probe
     persistent_state: bool = False  # the model moves or saves it itself
 
-    @property
-    def held(self) -> str:
-        """What holds it, in words."""
-        return {
-            "list": "a plain list",
-            "dict": "a plain dict",
-            "tuple": "a tuple",
-            "attribute": "a plain attribute",
-            "object": "an object that is no module",
-            "class": "the class, not the instance,",
-            "closure": "a closure",
-            "global": "a global variable",
-        }.get(self.container, self.container)
-
-    @property
-    def remedy(self) -> str:
-        """What registers it, for a module or parameter."""
-        kind = {"module": "Module", "parameter": "Parameter"}.get(self.kind, "Buffer")
-        if self.container in ("list", "tuple"):
-            return f"nn.{kind}List in place of the {self.container}"
-        if self.container == "dict":
-            return f"nn.{kind}Dict in place of the dict"
-        if self.kind == "parameter" and self.container == "attribute":
-            return "assign an nn.Parameter that already has its final values, dtype and device"
-        return f"assign the {self.kind} to an attribute of the module"
-
-    @property
-    def places(self) -> tuple[tuple[Site, str], ...]:
-        """Further lines of its story, with what happened there."""
-        told = ((self.assigned, "assigned here"), (self.made, "made here"))
-        return tuple((site, what) for site, what in told if site is not None and site != self.site)
-
 
 @dataclass(frozen=True, slots=True)
 class Tie:
@@ -230,7 +222,6 @@ class Tie:
     declared_by: str  # "constructor", "_tied_weights_keys", "tie_weights", "memory", "values"
     site: Site | None = None  # the line that tied, or the line that broke the tie
     tied: Site | None = None  # where a broken tie once was made
-    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,6 @@ class Tensor:
 class Evidence:
     """All that rules may know about one built model."""
 
-    model_class: str
     tensors: tuple[Tensor, ...] = ()
     modules: tuple[ModuleRecord, ...] = ()
     signals: tuple[Signal, ...] = ()
@@ -128,7 +127,6 @@ class Evidence:
     statements: Mapping[Site, Statement] = field(default_factory=dict)
     logits: tuple[Logits, ...] = ()
     couplings: tuple[Coupling, ...] = ()
-    build_site: Site | None = None  # the target's own line
     dtype: str = "float32"  # the probe's
     training: bool = True
     available: frozenset[str] = frozenset()  # kinds of evidence that were gathered

@@ -76,7 +76,6 @@ class Confirmation:
     zero_gradient: bool  # the gradient was exactly zero at every step
     stuck_units: int = 0  # units that were equal to another at the start and still are
     units: int = 0
-    axis: int = 0
 
 
 @dataclass(frozen=True, slots=True)

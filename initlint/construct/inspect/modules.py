@@ -1,4 +1,8 @@
-"""The modules of a built model: where each stands, which line made it, and what its class defines."""
+"""The modules of a built model: where each stands, which line made it, and what its class defines.
+
+Needs the live model: its modules by their positions, their scalar attributes, and the methods and argument
+defaults of their classes.
+"""
 
 from __future__ import annotations
 

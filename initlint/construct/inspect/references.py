@@ -1,4 +1,7 @@
-"""Whether the code of a model's classes speaks of a parameter, beside making it."""
+"""Whether the code of a model's classes speaks of a parameter, beside making it.
+
+Needs the live model: the classes of the modules that hold the parameter, with the code of their methods.
+"""
 
 from __future__ import annotations
 

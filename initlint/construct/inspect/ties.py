@@ -1,4 +1,8 @@
-"""Parameters that are one object under several names, and those that were meant to be."""
+"""Parameters that are one object under several names, and those that were meant to be.
+
+Needs the live model: which names are one object or share memory, which values are equal, and what its classes
+and configurations declare as tied.
+"""
 
 from __future__ import annotations
 
