@@ -12,6 +12,7 @@ A single number is taken for a loss.
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -43,9 +44,9 @@ from initlint.source import blame
 UNDERFLOW_SCALE = 2.0**12  # gradients that are zero in float16 but not with a loss scaled by this underflow
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Probe:
-    """What one run showed. Depth, residual branches and use are joined from the graph by `annotate`."""
+    """What one run showed; what the graph says of its signals is joined later."""
 
     trace: Trace
     signals: tuple[Signal, ...] = ()  # in order of execution
@@ -58,7 +59,8 @@ class Probe:
     created: tuple[Unregistered, ...] = ()  # parameters that appeared during forward
     updated: frozenset[str] = frozenset()  # buffers that the forward changed
     couplings: tuple[Coupling, ...] = ()
-    error: TargetError | None = None  # what the model raised; figures up to there are kept
+    error: TargetError | None = None  # what the model raised; what was measured up to there is kept
+    seconds: float = 0.0
 
 
 def probe(
@@ -76,6 +78,7 @@ def probe(
     `loss` is called with the output, and with the inputs if it takes two arguments. What the model
     raises is in `Probe.error`.
     """
+    start = time.perf_counter()
     kind = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     if torch.device(device).type == "cuda":
         torch.cuda.init()  # type: ignore[no-untyped-call]  # before the generators are saved
@@ -85,7 +88,8 @@ def probe(
         with suppress(_StoppedError):  # `run.error` says what the model raised; what came before it counts
             run.forward(inputs, torch.device(device), kind)
             run.backward(loss, inputs, seed)
-        return run.result()
+        result = run.result()
+    return replace(result, seconds=time.perf_counter() - start)
 
 
 class _StoppedError(Exception):
