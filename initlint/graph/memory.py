@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import fx
-
-if TYPE_CHECKING:
-    pass
-
 
 Geometry = tuple[int, tuple[int, ...], tuple[int, ...], torch.dtype]  # offset, sizes, strides, dtype
 
