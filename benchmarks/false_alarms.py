@@ -33,7 +33,7 @@ from initlint.evidence.signals import Shape
 from initlint.evidence.use import Use
 from initlint.evidence.values import Statistics
 from initlint.finding import Site
-from initlint.probe.reductions import figures
+from initlint.probe.reductions import reductions
 from initlint.theory import distributions
 from initlint.values import schemes as fitting
 from initlint.values.statistics import read
@@ -303,7 +303,7 @@ def dead_units(draws: int) -> None:
             if not x.any():
                 continue
             before = x @ torch.randn(dimensions, 128) * math.sqrt(2 / dimensions)
-            seen = figures(before, 1, rows)
+            seen = reductions(before, 1, rows)
             varying = (seen.across_inputs or 0.0) * seen.scale.rms
             shared = math.sqrt(max(seen.scale.std**2 - varying**2, 0.0))
             chance = theory.never_positive(shared, varying, rows * seen.independence)

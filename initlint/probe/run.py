@@ -23,11 +23,11 @@ from torch import fx, nn
 
 from initlint.errors import TargetError
 from initlint.evidence import Coupling, Gradient, Logits, Scale, Signal, Unregistered
-from initlint.graph import Leaf, Made, Recorder, Trace, ancestors, aten
-from initlint.probe.buffers import Running
+from initlint.graph import GraphRecorder, Leaf, Made, Trace, ancestors, aten
+from initlint.probe.buffers import BufferWatch
 from initlint.probe.meter import Meter, Reading
 from initlint.probe.outputs import logits
-from initlint.probe.reductions import duplicates, readable, scale
+from initlint.probe.reductions import duplicates, is_readable, scale
 from initlint.probe.roots import Loss, directions, objective
 from initlint.runtime import (
     CopyOnWrite,
@@ -82,7 +82,7 @@ def probe(
     kind = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     if torch.device(device).type == "cuda":
         torch.cuda.init()  # type: ignore[no-untyped-call]  # before the generators are saved
-    with _uncollected(), snapshot(model, inputs.args, inputs.kwargs) as kept, torch.enable_grad():
+    with _no_garbage_collection(), snapshot(model, inputs.args, inputs.kwargs) as kept, torch.enable_grad():
         seed_generators(seed)
         run = _Run(model, kept)
         with suppress(_StoppedError):  # `run.error` says what the model raised; what came before it counts
@@ -97,7 +97,7 @@ class _StoppedError(Exception):
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def _no_garbage_collection() -> Iterator[None]:
     """No garbage collection: with large libraries imported it takes longer than a small model's run."""
     enabled = gc.isenabled()
     gc.disable()
@@ -115,7 +115,7 @@ class _Run:
     model: nn.Module
     kept: Snapshot
     parameters: dict[str, nn.Parameter] = field(default_factory=dict)
-    recorder: Recorder = field(init=False)
+    recorder: GraphRecorder = field(init=False)
     meter: Meter = field(init=False)
     output: Any = None
     results: list[tuple[fx.Node, torch.Tensor]] = field(default_factory=list)
@@ -128,28 +128,28 @@ class _Run:
 
     def forward(self, inputs: Inputs, device: torch.device, dtype: torch.dtype | None) -> None:
         """The recorded run."""
-        with self._blaming():
+        with self._blame_on_error():
             _convert(self.model, device, dtype)
             args, kwargs = _moved((inputs.args, dict(inputs.kwargs)), device, dtype)
         self.parameters = dict(nn.Module.named_parameters(self.model))
         for parameter in self.parameters.values():
             parameter.grad = None
         self.meter = Meter(_batch(args, kwargs))
-        self.recorder = Recorder(self.model, self.meter, self.kept.copy)
-        running = Running(self.model)
+        self.recorder = GraphRecorder(self.model, self.meter, self.kept.copy)
+        buffers = BufferWatch(self.model)
         with self.recorder:
             self.meter.inputs(self.recorder.begin(args, kwargs))
-            with self._blaming():
+            with self._blame_on_error():
                 self.output = drained(self.model(*args, **kwargs))
             self.results = self.recorder.finish(self.output)
-        self.updated, self.couplings = running.updated(), running.couplings()
+        self.updated, self.couplings = buffers.updated(), buffers.couplings()
         self.meter.outputs(self.results)
         self.logits = tuple(logits(self.results))
 
     def backward(self, loss: Loss | None, inputs: Inputs, seed: int) -> None:
         """Gradients of the loss, or of random directions on the outputs."""
         self.no_backward = "the backward raised"
-        with self._blaming():
+        with self._blame_on_error():
             if loss is None:
                 roots, towards = directions([t for _, t in self.results], seed)
             else:
@@ -167,11 +167,11 @@ class _Run:
             if parameter.requires_grad:
                 self.gradients[name] = _gradient(parameter.grad)
         if half:
-            self._underflow(roots, towards)
+            self._count_underflow(roots, towards)
 
-    def _underflow(self, roots: list[torch.Tensor], directions: Sequence[torch.Tensor | None]) -> None:
+    def _count_underflow(self, roots: list[torch.Tensor], directions: Sequence[torch.Tensor | None]) -> None:
         """Count what is zero only because float16 has nothing smaller: it appears under a scaled loss."""
-        self.meter.deaf = True
+        self.meter.muted = True
         first = {name: p.grad for name, p in self.parameters.items()}
         for parameter in self.parameters.values():
             parameter.grad = None
@@ -179,7 +179,7 @@ class _Run:
             (torch.ones_like(r) if d is None else d) * UNDERFLOW_SCALE
             for r, d in zip(roots, directions, strict=True)
         ]
-        with self._blaming(), CopyOnWrite(self.kept):
+        with self._blame_on_error(), CopyOnWrite(self.kept):
             torch.autograd.backward(roots, scaled)
         for name, parameter in self.parameters.items():
             before, after = first.get(name), parameter.grad
@@ -203,14 +203,14 @@ class _Run:
             logits=self.logits,
             calls=recorder.calls,
             leaves=tuple(recorder.leaves),
-            created=tuple(_created(recorder)),
+            created=tuple(_late_parameters(recorder)),
             updated=self.updated,
             couplings=self.couplings,
             error=self.error,
         )
 
     @contextmanager
-    def _blaming(self) -> Iterator[None]:
+    def _blame_on_error(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:
@@ -262,14 +262,14 @@ def _gradient(gradient: torch.Tensor | None) -> Gradient:
         gradient = (
             gradient.coalesce().values() if gradient.layout is torch.sparse_coo else gradient.to_dense()
         )
-    if not readable(gradient):
+    if not is_readable(gradient):
         return Gradient(Scale(0.0, 0.0, 0.0, 0.0, 1.0))
     found = scale(gradient)
     return Gradient(found, duplicates(gradient, found.absmax))
 
 
 def _signal(reading: Reading, parameters: Mapping[str, nn.Parameter]) -> Signal:
-    figures = reading.figures
+    found = reading.reductions
     return Signal(
         node=reading.node.name,
         module=reading.node.meta["module"],
@@ -279,20 +279,20 @@ def _signal(reading: Reading, parameters: Mapping[str, nn.Parameter]) -> Signal:
         shape=reading.shape,
         depth=0,
         site=reading.node.meta["site"],
-        forward=figures.scale,
+        forward=found.scale,
         backward=reading.backward,
         weights=tuple(name for name in reading.weights if name in parameters),
         input_rms=reading.input_rms,
-        units=figures.units,
-        dead_units=figures.dead_units,
-        observations=figures.observations,
+        units=found.units,
+        dead_units=found.dead_units,
+        observations=found.observations,
         saturated=reading.saturated,
-        across_inputs=figures.across_inputs,
-        independence=figures.independence,
+        across_inputs=found.across_inputs,
+        independence=found.independence,
     )
 
 
-def _created(recorder: Recorder) -> Iterator[Unregistered]:
+def _late_parameters(recorder: GraphRecorder) -> Iterator[Unregistered]:
     """Parameters made during the run, those of one module together."""
     late = [leaf for leaf in recorder.leaves if leaf.created]
     if not late and not recorder.made:

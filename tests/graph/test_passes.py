@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from initlint.graph.activations import find_activations, find_following
-from initlint.graph.recorder import Recorder, Trace
+from initlint.graph.recorder import GraphRecorder, Trace
 from initlint.graph.residuals import find_residuals
 from initlint.graph.state import GraphState, NodeState, Stored
 from initlint.graph.usage import usage
@@ -21,7 +21,7 @@ from initlint.graph.walk import walk
 def walked(model: nn.Module, *inputs: torch.Tensor) -> GraphState:
     """The graph of one run on `inputs`, or on a batch of four vectors, after the first pass."""
     given = inputs or (torch.randn(4, 8),)
-    with Recorder(model) as recorder:
+    with GraphRecorder(model) as recorder:
         recorder.begin(given, {})
         recorder.finish(model(*given))
     stored = {

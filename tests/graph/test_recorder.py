@@ -13,13 +13,13 @@ from torch import fx, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.checkpoint import checkpoint
 
-from initlint.graph.recorder import Recorder, symbolic
+from initlint.graph.recorder import GraphRecorder, symbolic
 
 aten = torch.ops.aten
 
 
-def record(model: nn.Module, *args: Any, **kwargs: Any) -> Recorder:
-    with Recorder(model) as recorder:
+def record(model: nn.Module, *args: Any, **kwargs: Any) -> GraphRecorder:
+    with GraphRecorder(model) as recorder:
         recorder.begin(args, kwargs)
         recorder.finish(model(*args, **kwargs))
     recorder.graph.lint()
@@ -55,7 +55,7 @@ def sources(node: fx.Node) -> set[str]:
     return found
 
 
-def replay(recorder: Recorder, model: nn.Module, *inputs: torch.Tensor) -> Any:
+def replay(recorder: GraphRecorder, model: nn.Module, *inputs: torch.Tensor) -> Any:
     """Run the graph itself; its result must be the model's."""
     values: dict[fx.Node, Any] = {}
     given = iter(inputs)
@@ -276,7 +276,7 @@ def test_the_hooks_are_gone_afterwards() -> None:
     hooks = torch.nn.modules.module
     before = len(hooks._global_forward_hooks), len(hooks._global_forward_pre_hooks)
     model = Model(lambda self, x: x[9])
-    recorder = Recorder(model)
+    recorder = GraphRecorder(model)
     with pytest.raises(IndexError), recorder:
         model(torch.randn(2))
     assert (len(hooks._global_forward_hooks), len(hooks._global_forward_pre_hooks)) == before
