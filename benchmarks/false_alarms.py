@@ -19,6 +19,8 @@ import argparse
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -35,8 +37,7 @@ from initlint.evidence.values import Statistics
 from initlint.finding import Site
 from initlint.probe.reductions import reductions
 from initlint.theory import distributions
-from initlint.values import schemes as fitting
-from initlint.values.statistics import read
+from initlint.values import read, schemes
 
 Floats = NDArray[np.floating]
 LEVELS = (1e-2, 1e-3, 1e-4, 1e-6)
@@ -199,7 +200,7 @@ def recognition(draws: int) -> None:
             among = first = family = 0
             for statistics in read(tensors).values():
                 assert not isinstance(statistics, str)
-                found = fitting.schemes(statistics, shape, None)
+                found = schemes(statistics, shape, None)
                 texts = [scheme.text for scheme in found if scheme.fit == "all"]
                 distribution = next((s.distribution for s in found if s.text == text), None)
                 among += text in texts
@@ -232,7 +233,7 @@ def values_alone(draws: int) -> None:
     levels = (0.3, 0.1, 0.03, 0.01, 1e-3, 1e-5)
     print(f"{'shape':>8} {'draws':>7}  " + "  ".join(f"{level:>8.0e}" for level in levels))
     drawers = [draw for draw, text in SCHEMES.values() if "fan_out" not in text and "√5" not in text]
-    shipped = distributions.MISFIT
+    readers = distributions, import_module("initlint.values.schemes")  # of the level
     for shape in UNEVEN:
         torch.manual_seed(math.prod(shape))
         tensors = {}
@@ -242,9 +243,8 @@ def values_alone(draws: int) -> None:
         use = Use("matrix", "aten.mm", "layer", shape[1], shape[0], (1,), (0,))
         cells = []
         for level in levels:
-            distributions.MISFIT = fitting.MISFIT = level
-            cells.append(sum(wrong(statistics, shape, use) for statistics in read(tensors).values()))
-        distributions.MISFIT = fitting.MISFIT = shipped
+            with patch.object(readers[0], "MISFIT", level), patch.object(readers[1], "MISFIT", level):
+                cells.append(sum(wrong(statistics, shape, use) for statistics in read(tensors).values()))
         rates = "  ".join(f"{cell / draws:8.1e}" if cell else "       0" for cell in cells)
         print(f"{'x'.join(map(str, shape)):>8} {draws:>7,}  {rates}")
 
@@ -252,7 +252,7 @@ def values_alone(draws: int) -> None:
 def wrong(statistics: object, shape: Shape, use: Use) -> bool:
     """The rule's test: another fan, and a scale that is off by its least ratio."""
     assert isinstance(statistics, Statistics)
-    found = fitting.schemes(statistics, shape, use)
+    found = schemes(statistics, shape, use)
     weight = Tensor(
         "weight", "parameter", shape, "float32", provenance=Provenance(writes=(WRITTEN,)),
         statistics=statistics, use=use, schemes=found,
@@ -273,7 +273,7 @@ def outliers(draws: int) -> None:
             first.std
             for statistics in read(tensors).values()
             if isinstance(statistics, Statistics)
-            for first in fitting.schemes(statistics, (1, n), None)[:1]
+            for first in schemes(statistics, (1, n), None)[:1]
             if first.fit == "bulk"
         ]
         least = min(bulks, default=1.0)
