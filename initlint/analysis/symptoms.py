@@ -164,17 +164,20 @@ def disproportion(model: Evidence, weight: Tensor) -> float | None:
 
 
 def _saturation(model: Evidence, signal: Signal) -> Harm | None:
-    for following in _until_weight(model, signal):
-        if (
-            following.kind in ("activation", "softmax")
-            and _flat(following)
-            and following.saturated > SATURATED
-        ):
+    for following in squashed(model, signal):
+        if following.saturated > SATURATED:
             share = f"{100 * following.saturated:.0f} %"
             name = following.function
             what = "softmax rows have one choice" if name == "softmax" else f"{name} outputs saturate"
             return Harm("saturation", f"{share} of the {what}", "saturated", following.saturated)
     return None
+
+
+def squashed(model: Evidence, signal: Signal) -> Iterator[Signal]:
+    """Activations with two flat ends, and softmaxes, behind a signal and before the next weights."""
+    for following in _until_weight(model, signal):
+        if following.kind in ("activation", "softmax") and _flat(following):
+            yield following
 
 
 def _flat(signal: Signal) -> bool:
@@ -183,12 +186,16 @@ def _flat(signal: Signal) -> bool:
 
 
 def _confidence(model: Evidence, weight: Tensor) -> Harm | None:
+    harms = (_logits(logits.loss, logits.classes) for logits in judged_logits(model, weight))
+    return next((harm for harm in harms if harm is not None), None)
+
+
+def judged_logits(model: Evidence, weight: Tensor) -> Iterator[Logits]:
+    """Logits of classes that a weight makes."""
     names = {weight.name, *weight.aliases}
     for logits in model.logits:
-        mine = names & set(logits.weights) and classifies(model, logits)
-        if mine and (harm := _logits(logits.loss, logits.classes)):
-            return harm
-    return None
+        if names & set(logits.weights) and classifies(model, logits):
+            yield logits
 
 
 def _logits(loss: float, classes: int) -> Harm | None:
@@ -207,16 +214,8 @@ def _growth(signal: Signal) -> Harm | None:
 
 
 def _decay(model: Evidence, weight: Tensor, signal: Signal) -> Harm | None:
-    """The part of the output that varies with the input counts; a constant bias may decide on purpose."""
-    if _biased(model, weight):
-        return None
-    if signal.input_rms:
-        factor = signal.forward.rms * min(signal.across_inputs or 1.0, 1.0) / signal.input_rms
-    elif weight.use is not None and weight.use.role == "recurrent":
-        factor = weight.gain
-    else:
-        return None
-    if factor > DECAY:
+    factor = passed_on(model, weight, signal)
+    if factor is None or factor > DECAY:
         return None
     return Harm(
         "decay",
@@ -226,19 +225,34 @@ def _decay(model: Evidence, weight: Tensor, signal: Signal) -> Harm | None:
     )
 
 
-def _gates(model: Evidence, weight: Tensor, signal: Signal) -> Harm | None:
-    """Fused recurrent layers do not show their gates: what the weight contributes to them."""
-    if weight.use is None or weight.use.role != "recurrent" or signal.input_rms is not None:
+def passed_on(model: Evidence, weight: Tensor, signal: Signal) -> float | None:
+    """Rms of the output over rms of the input; None where a constant bias decides on purpose.
+
+    The part of the output that varies with the input counts.
+    """
+    if _biased(model, weight):
         return None
-    recurrent = "_hh" in weight.local_name
-    entering = (source.forward.rms for source in sources(model, signal))
-    rms = signal.forward.rms if recurrent else max(entering, default=0.0)
-    spread = weight.gain * rms
-    if spread < FLAT:
+    if signal.input_rms:
+        return signal.forward.rms * min(signal.across_inputs or 1.0, 1.0) / signal.input_rms
+    return weight.gain if weight.use is not None and weight.use.role == "recurrent" else None
+
+
+def _gates(model: Evidence, weight: Tensor, signal: Signal) -> Harm | None:
+    spread = gate_drive(model, weight, signal)
+    if spread is None or spread < FLAT:
         return None
     return Harm(
         "saturation", f"it moves the gates by about ±{spread:.3g}, where they saturate", "gates", spread
     )
+
+
+def gate_drive(model: Evidence, weight: Tensor, signal: Signal) -> float | None:
+    """Rms of what a weight of a fused recurrent layer, which does not show its gates, adds to them."""
+    if weight.use is None or weight.use.role != "recurrent" or signal.input_rms is not None:
+        return None
+    recurrent = "_hh" in weight.local_name
+    entering = (source.forward.rms for source in sources(model, signal))
+    return weight.gain * (signal.forward.rms if recurrent else max(entering, default=0.0))
 
 
 def _biased(model: Evidence, weight: Tensor) -> bool:
@@ -252,16 +266,21 @@ def _biased(model: Evidence, weight: Tensor) -> bool:
 
 
 def _drowning(model: Evidence, signal: Signal) -> Harm | None:
-    for following in _until_weight(model, signal):
-        if following.residual and (following.branch_ratio or 0.0) > DROWNED:
+    for following in residual_sums(model, signal):
+        if (following.branch_ratio or 0.0) > DROWNED:
             text = f"its residual branch is {following.branch_ratio:.3g} times as large as the stream"
             return Harm("drowning", text, "branch / stream", following.branch_ratio or inf)
     return None
 
 
+def residual_sums(model: Evidence, signal: Signal) -> Iterator[Signal]:
+    """Sums of a stream and its branch behind a signal and before the next weights."""
+    return (following for following in _until_weight(model, signal) if following.residual)
+
+
 def _gradient(model: Evidence, weight: Tensor, *, small: bool) -> Harm | None:
     ratio = disproportion(model, weight)
-    if not ratio or (_lost(model, weight, ratio) if small else ratio) < DISPROPORTION:
+    if not ratio or (lost(model, weight, ratio) if small else ratio) < DISPROPORTION:
         return None
     text = (
         f"its gradient over its values is {1 / ratio:.3g} times smaller than the median weight's"
@@ -271,7 +290,7 @@ def _gradient(model: Evidence, weight: Tensor, *, small: bool) -> Harm | None:
     return Harm("gradient", text, "gradient / value", ratio)
 
 
-def _lost(model: Evidence, weight: Tensor, ratio: float) -> float:
+def lost(model: Evidence, weight: Tensor, ratio: float) -> float:
     """How many times smaller a weight makes its own gradient over its values.
 
     What is missing from those that read its outputs as well is lost behind it, in a branch that is all
@@ -285,8 +304,8 @@ def _lost(model: Evidence, weight: Tensor, ratio: float) -> float:
         and weight.name in other.use.wiring.sources
         and (r := disproportion(model, other)) is not None
     ]
-    lost = min(max(readers, default=1.0), 1.0) / ratio
-    return min(lost, weight.gain**2) if restored(model, weight) else lost
+    times = min(max(readers, default=1.0), 1.0) / ratio
+    return min(times, weight.gain**2) if restored(model, weight) else times
 
 
 # ---------------------------------------------------------------- walking
