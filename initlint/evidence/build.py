@@ -81,11 +81,12 @@ class Provenance:
     construction: Site | None = None
     writes: tuple[Write, ...] = ()
     unwritten: int = 0
-    copied_from: str | None = None  # name of the tensor whose values these are (deepcopy, clone)
-    outdated: str | None = None  # name of the tensor whose values these were before it was written again
+    copied_from: str | None = None  # the tensor whose values these are (deepcopy, clone); None if their own
+    outdated: str | None = None  # the tensor whose values these were until it was written again; else None
     origins: tuple[Write, ...] = ()  # operations on temporaries that the last write took its values from
-    flush: Write | None = None  # the conversion that turned values into zeros: `arguments["flushed"]` of them
-    seeding: Seeding | None = None  # the last one before the values were drawn
+    #: the conversion that turned values into zeros, `arguments["flushed"]` of them; None where none did
+    flush: Write | None = None
+    seeding: Seeding | None = None  # the last one before the values were drawn; None where there was none
     frozen: Site | None = None  # the line that set requires_grad to False; None where it was born so
 
     @property
@@ -184,7 +185,7 @@ class ModuleRecord:
     reset_site: Site | None = None  # where that method is defined
     default_of: Site | None = None  # it is the default of an argument of the function defined there
     sigmoid: bool = False  # the file that constructs it speaks of sigmoids, or of losses with one inside
-    calls: int | None = None  # times its forward ran in one probe
+    calls: int | None = None  # times its forward ran in one probe; None without a probe
 
     @property
     def path(self) -> str:
@@ -209,7 +210,7 @@ class Unregistered:
     site: Site | None = None  # where its container is made, else where it was put there, else made
     assigned: Site | None = None  # where its owner puts it in its place, or where forward leads to its making
     made: Site | None = None  # where it, or the first of its tensors, was made
-    reached: bool | None = None  # took part in the probe
+    reached: bool | None = None  # took part in the probe; None without a probe
     persistent_state: bool = False  # the model moves or saves it itself
 
 
