@@ -9,18 +9,22 @@ import subprocess
 import sys
 import tomllib
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from initlint import evidence, handbook
+import initlint
+from initlint import evidence, handbook, registry
+from initlint.analysis import recipes
 from initlint.evidence import SignalKind
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("CONTRIBUTING.md", "README.md", "CHANGELOG.md")] + sorted(
     (ROOT / "docs").glob("*.md")
 )
+GROUPS = {registry.GROUP, recipes.GROUP}  # of entry points
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 
 
@@ -240,3 +244,20 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_paths_exist(page: Path) -> None:
     for path in re.findall(r"`((?:initlint|tests|benchmarks|docs|\.ci)/[\w./-]+)`", page.read_text("utf-8")):
         assert (ROOT / path).exists(), path
+
+
+def test_modules_that_the_map_names_exist() -> None:
+    """In a row of paths only the first has its folder."""
+    found = set(re.findall(r"`(\w+\.py)`", text("docs/architecture.md")))
+    assert found <= {path.name for path in (ROOT / "initlint").rglob("*.py")}
+
+
+def test_names_that_packs_may_import_are_exported() -> None:
+    (section,) = re.findall(
+        r"^## What a rule pack may import\n(.*?)^## ", text("docs/architecture.md"), re.M | re.S
+    )
+    named = set(re.findall(r"`([A-Z]\w+)`", section))
+    assert "Rule" in named
+    assert named <= {*initlint.__all__, *recipes.__all__}
+    for module in re.findall(r"`(initlint(?:\.\w+)+)`", section):
+        assert module in GROUPS or import_module(module)
