@@ -14,11 +14,12 @@ import gc
 import statistics
 import time
 from collections.abc import Callable
+from importlib import import_module
 
 import torch
 from torch import nn
 
-from initlint.construct.build import construct
+from initlint.construct import Construction, construct
 
 Factory = Callable[[], nn.Module]
 
@@ -45,8 +46,7 @@ def transformer() -> nn.Module:
 
 
 def published(name: str) -> Factory:
-    import timm
-
+    timm = import_module("timm")
     return lambda: timm.create_model(name)
 
 
@@ -77,12 +77,16 @@ class Timed:
         return model
 
 
+def watched_build(build: Factory) -> Construction:
+    return construct(lambda: build, seed=0)
+
+
 def measure(build: Factory, runs: int) -> tuple[list[float], list[float], list[float], bool]:
     """CPU seconds of builds: plain, watched, watched with the record read; and whether values agree."""
     plain, watched, whole = [], [], []
     same = True
     build()  # imports and caches
-    construct(lambda: build, seed=0)
+    watched_build(build)
     for _ in range(runs):
         gc.collect()
         torch.manual_seed(0)
@@ -94,7 +98,7 @@ def measure(build: Factory, runs: int) -> tuple[list[float], list[float], list[f
         gc.collect()
         marked = Timed(build)
         start = time.process_time()
-        construction = construct(lambda marked=marked: marked, seed=0)
+        construction = watched_build(marked)
         end = time.process_time()
         watched.append(marked.seconds)
         whole.append(end - start)

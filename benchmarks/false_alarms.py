@@ -19,6 +19,8 @@ import argparse
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -28,15 +30,14 @@ from torch import nn
 from initlint import theory
 from initlint.analysis.fans import misreading
 from initlint.evidence.build import Provenance, Write
-from initlint.evidence.model import Evidence, Tensor
+from initlint.evidence.model import Evidence, Weight
 from initlint.evidence.signals import Shape
 from initlint.evidence.use import Use
 from initlint.evidence.values import Statistics
 from initlint.finding import Site
-from initlint.probe.reductions import figures
+from initlint.probe.reductions import reductions
 from initlint.theory import distributions
-from initlint.values import schemes as fitting
-from initlint.values.statistics import read
+from initlint.values import read, schemes
 
 Floats = NDArray[np.floating]
 LEVELS = (1e-2, 1e-3, 1e-4, 1e-6)
@@ -199,7 +200,7 @@ def recognition(draws: int) -> None:
             among = first = family = 0
             for statistics in read(tensors).values():
                 assert not isinstance(statistics, str)
-                found = fitting.schemes(statistics, shape, None)
+                found = schemes(statistics, shape, None)
                 texts = [scheme.text for scheme in found if scheme.fit == "all"]
                 distribution = next((s.distribution for s in found if s.text == text), None)
                 among += text in texts
@@ -221,7 +222,8 @@ def recognition(draws: int) -> None:
 # ---------------------------------------------------------------- whole checks
 
 
-WRITTEN = Write(0, "Tensor.copy_", "copy", Site("model.py", 1, "build"))  # of which only the values are known
+#: A write of which only the values are known.
+WRITTEN = Write(0, "Tensor.copy_", "copy_", "copy", "copy", Site("model.py", 1, "build"))
 UNEVEN: tuple[Shape, ...] = ((16, 16), (64, 16), (16, 64), (128, 8), (96, 96))
 
 
@@ -231,7 +233,7 @@ def values_alone(draws: int) -> None:
     levels = (0.3, 0.1, 0.03, 0.01, 1e-3, 1e-5)
     print(f"{'shape':>8} {'draws':>7}  " + "  ".join(f"{level:>8.0e}" for level in levels))
     drawers = [draw for draw, text in SCHEMES.values() if "fan_out" not in text and "√5" not in text]
-    shipped = distributions.MISFIT
+    readers = distributions, import_module("initlint.values.schemes")  # of the level
     for shape in UNEVEN:
         torch.manual_seed(math.prod(shape))
         tensors = {}
@@ -241,9 +243,8 @@ def values_alone(draws: int) -> None:
         use = Use("matrix", "aten.mm", "layer", shape[1], shape[0], (1,), (0,))
         cells = []
         for level in levels:
-            distributions.MISFIT = fitting.MISFIT = level
-            cells.append(sum(wrong(statistics, shape, use) for statistics in read(tensors).values()))
-        distributions.MISFIT = fitting.MISFIT = shipped
+            with patch.object(readers[0], "MISFIT", level), patch.object(readers[1], "MISFIT", level):
+                cells.append(sum(wrong(statistics, shape, use) for statistics in read(tensors).values()))
         rates = "  ".join(f"{cell / draws:8.1e}" if cell else "       0" for cell in cells)
         print(f"{'x'.join(map(str, shape)):>8} {draws:>7,}  {rates}")
 
@@ -251,12 +252,12 @@ def values_alone(draws: int) -> None:
 def wrong(statistics: object, shape: Shape, use: Use) -> bool:
     """The rule's test: another fan, and a scale that is off by its least ratio."""
     assert isinstance(statistics, Statistics)
-    found = fitting.schemes(statistics, shape, use)
-    weight = Tensor(
+    found = schemes(statistics, shape, use)
+    weight = Weight(
         "weight", "parameter", shape, "float32", provenance=Provenance(writes=(WRITTEN,)),
         statistics=statistics, use=use, schemes=found,
     )  # fmt: skip
-    misread = misreading(Evidence("Model", (weight,)), weight)
+    misread = misreading(Evidence((weight,)), weight)
     return misread is not None and max(misread.ratio, 1 / misread.ratio) >= 1.35
 
 
@@ -272,7 +273,7 @@ def outliers(draws: int) -> None:
             first.std
             for statistics in read(tensors).values()
             if isinstance(statistics, Statistics)
-            for first in fitting.schemes(statistics, (1, n), None)[:1]
+            for first in schemes(statistics, (1, n), None)[:1]
             if first.fit == "bulk"
         ]
         least = min(bulks, default=1.0)
@@ -302,7 +303,7 @@ def dead_units(draws: int) -> None:
             if not x.any():
                 continue
             before = x @ torch.randn(dimensions, 128) * math.sqrt(2 / dimensions)
-            seen = figures(before, 1, rows)
+            seen = reductions(before, 1, rows)
             varying = (seen.across_inputs or 0.0) * seen.scale.rms
             shared = math.sqrt(max(seen.scale.std**2 - varying**2, 0.0))
             chance = theory.never_positive(shared, varying, rows * seen.independence)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -24,6 +25,16 @@ class Site:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
+
+    @property
+    def short(self) -> str:
+        """As a message names it: "m.py:41"."""
+        return f"{os.path.basename(self.file)}:{self.line}"
+
+    @property
+    def scope(self) -> tuple[str, str]:
+        """File and function that the line stands in, comprehensions counted to it."""
+        return self.file, self.qualified.partition(".<locals>.<")[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from initlint.analysis import recipes
 from initlint.errors import ConfigError, PackError
 from initlint.finding import SEVERITIES
 
@@ -156,6 +157,7 @@ def load(group: str = GROUP) -> Catalogue:
             f"no rules are installed: nothing provides the entry point {group}; "
             "run 'pip install initlint' (in a checkout: 'pip install -e .')"
         )
+    recipes.known()  # a broken one is told before anything is linted
     _check_distinct(origins)
     return Catalogue(tuple(sorted(origins, key=lambda rule: rule.code)), removed)
 
@@ -205,16 +207,24 @@ def _modules(package: ModuleType, pack: str) -> Iterator[ModuleType]:
         yield from _modules(module, pack)
 
 
+def check_code_and_name(code: str, name: str) -> None:
+    """Raise ConfigError unless they have the form of a rule's code and of a rule's name."""
+    if not re.fullmatch(r"[A-Z]{1,5}[0-9]{1,4}", code):
+        raise ConfigError("no code of the form IL101")
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise ConfigError("no name of the form constant-weight")
+
+
 def _check_complete(rule: type[Rule], pack: str) -> None:
-    where = f"{rule.__module__}.{rule.__name__}"
-    if not re.fullmatch(r"[A-Z]{1,5}[0-9]{1,4}", getattr(rule, "code", "")):
-        raise PackError(f"{pack} {where} has no code of the form IL101")
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", getattr(rule, "name", "")):
-        raise PackError(f"{pack} {where} has no name of the form constant-weight")
+    where = f"{pack} {rule.__module__}.{rule.__name__}"
+    try:
+        check_code_and_name(getattr(rule, "code", ""), getattr(rule, "name", ""))
+    except ConfigError as error:
+        raise PackError(f"{where} has {error}") from None
     if getattr(rule, "severity", None) not in SEVERITIES:
-        raise PackError(f"{pack} {where} has no severity out of {', '.join(SEVERITIES)}")
+        raise PackError(f"{where} has no severity out of {', '.join(SEVERITIES)}")
     if not (rule.__doc__ or "").strip():  # not the base class's, which getdoc would find
-        raise PackError(f"{pack} {where} has no docstring")
+        raise PackError(f"{where} has no docstring")
 
 
 def _check_distinct(origins: Mapping[type[Rule], str]) -> None:

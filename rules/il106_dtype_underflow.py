@@ -69,7 +69,7 @@ def _lost(tensor: Tensor, figures: Statistics) -> int:
     rest lies at the lower end of the dtype as well, or is nothing.
     """
     last = tensor.provenance.last_write
-    if last is None or last.default or last.operation == "nn.init.sparse_":
+    if last is None or last.default or last.function == "sparse_":
         return 0
     numbers = _numbers(last)
     if last.kind == "random":
@@ -93,8 +93,9 @@ def _numbers(write: Write) -> list[float]:
 def _is_something(write: Write) -> bool:
     """The write made values other than zero."""
     numbers = _numbers(write)
-    return write.kind == "random" or "ones" in write.operation or (bool(numbers) and all(numbers))
+    return write.kind == "random" or write.function in ONES or (bool(numbers) and all(numbers))
 
 
+ONES = frozenset({"ones_", "ones", "ones_like", "new_ones"})
 #: Arguments that say how large the values are to be.
 ASKED = frozenset({"val", "value", "fill_value", "std", "a", "b", "from", "to", "gain", "data", "other"})

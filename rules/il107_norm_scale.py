@@ -106,7 +106,7 @@ def _meant(draw: Write) -> bool:
 
 def _chosen(gain: Tensor, use: Use, mean: float) -> bool:
     """Constant gains with a purpose: small at the end of a branch or of the model, any before a softmax."""
-    if any(write.pretrained for write in gain.provenance.writes):
+    if gain.provenance.loaded:
         return True
     if mean < 1:
         return use.ends_residual or use.reaches_output or use.activation == "softmax"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from math import hypot, isinf
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from initlint.analysis.running_averages import divisors, has_counter, neutral_st
 if TYPE_CHECKING:
     from initlint import Coupling, Evidence, Finding, Statistics, Tensor
 
-DRAWING = re.compile(r"^nn\.init\.|\b(normal_|uniform_|randn?|random_|exponential_)$")
+DRAWING = frozenset({"rand", "randn"})
 
 
 class RunningStats(Rule):
@@ -74,7 +73,8 @@ class RunningStats(Rule):
             corrected = figures.mean == 0 and has_counter(model, buffer)
             return figures.mean != start and not corrected
         last = buffer.provenance.last_write
-        drawn = last is not None and last.kind == "random" and DRAWING.search(last.operation) is not None
+        draws = last is not None and (last.via == "initialiser" or last.function in DRAWING)
+        drawn = last is not None and last.kind == "random" and draws
         return drawn and hypot(figures.mean - start, figures.std) > self.distance
 
     def _divided(self, model: Evidence) -> Iterator[Finding]:

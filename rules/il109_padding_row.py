@@ -33,7 +33,7 @@ class PaddingRow(Rule):
     def check(self, model: Evidence) -> Iterator[Finding]:
         for table in model.parameters:
             padding = table.padding
-            if padding is None or padding.largest == 0 or any(w.pretrained for w in table.provenance.writes):
+            if padding is None or padding.largest == 0 or table.provenance.loaded:
                 continue
             last = table.provenance.last_write
             wrote = f" after {last.operation}" if last is not None and not last.default else ""

@@ -92,7 +92,7 @@ def _cut(weight: Tensor, largest: float) -> bool:
     """The values lie on the bounds of a truncated draw: samplers put there what rounding sent outside."""
     ends: list[float] = []
     for write in weight.provenance.writes:
-        factor, name = write.arguments.get("other"), write.operation.rpartition(".")[2]
+        factor, name = write.arguments.get("other"), write.function
         if write.replaces:
             bounds = (write.arguments.get(key) for key in ("a", "b"))
             ends = [abs(b) for b in bounds if isinstance(b, int | float)]

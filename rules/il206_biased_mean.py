@@ -68,7 +68,7 @@ def _size(weight: Weight) -> tuple[int, int] | None:
 def _random(weight: Weight) -> bool:
     """Its values were drawn, or look it where they come from outside torch; not computed, not loaded."""
     writes = (*weight.provenance.writes, *weight.provenance.origins)
-    if any(w.pretrained for w in writes):
+    if weight.provenance.loaded or any(origin.pretrained for origin in weight.provenance.origins):
         return False
     drawn = weight.scheme is not None and weight.scheme.distribution in ("uniform", "normal", "truncated")
     return any(w.kind == "random" for w in writes) or (

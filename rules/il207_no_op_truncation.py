@@ -61,7 +61,7 @@ def _truncation(tensor: Tensor) -> tuple[Write, float, float] | None:
     writes = (*origin.writes[drawn:], *origin.origins)
     for write in writes:
         given = {key: value for key, value in write.arguments.items() if isinstance(value, int | float)}
-        operation = write.operation.rpartition(".")[2].rstrip("_")
+        operation = write.function.rstrip("_")
         if operation == "trunc_normal" and given.get("std", 0) > 0 and {"a", "b"} <= given.keys():
             mean = given.get("mean", 0.0)
             return write, given["std"], min(given["b"] - mean, mean - given["a"])
@@ -79,4 +79,4 @@ def _truncation(tensor: Tensor) -> tuple[Write, float, float] | None:
 
 def _changes(write: Write) -> bool:
     """The write does more than pass values on."""
-    return write.kind != "copy" and not write.operation.endswith(("copy_", "__setitem__"))
+    return write.kind != "copy" and write.via not in ("copy", "assignment")

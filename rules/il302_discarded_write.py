@@ -9,7 +9,7 @@ from initlint import Location, Rule
 from initlint.analysis.locations import callers, phrase
 
 if TYPE_CHECKING:
-    from initlint import Evidence, Finding, LostWrite
+    from initlint import Evidence, Finding, LostWrite, MemberTest
 
 
 class DiscardedWrite(Rule):
@@ -42,7 +42,7 @@ class DiscardedWrite(Rule):
         for lost, *before in _together(model.lost_writes):
             yield self.finding(
                 lost,
-                f"what {phrase(lost.write)} wrote is in no parameter of the model: {lost.detail}",
+                f"what {phrase(lost.write)} wrote is in no parameter of the model: {_how(lost)}",
                 measured={"surviving writes": 0},
                 expected={"surviving writes": 1},
                 help=self._remedies[lost.reason],
@@ -55,7 +55,7 @@ class DiscardedWrite(Rule):
             if test.kind == "object":
                 yield self.finding(
                     test.near[0],
-                    f"{test.detail}: nothing was written",
+                    f"{_handed(test)}: nothing was written",
                     measured={"surviving writes": 0},
                     expected={"surviving writes": 1},
                     help="hand over the module that holds the parameter",
@@ -64,11 +64,42 @@ class DiscardedWrite(Rule):
                 )
 
 
+_ENDS = {
+    "dropped": "the result was put nowhere in it",
+    "rebound": "the loop's variable was given another tensor, the parameter was not",
+    "unread": "it went into a variable that nothing reads afterwards",
+}
+
+
+def _how(lost: LostWrite) -> str:
+    """What became of the values."""
+    match lost.reason:
+        case "parametrized":
+            return f"{lost.source} is recomputed from its parametrization"
+        case "temporary" if lost.source:
+            return f"{lost.source} made a temporary"
+        case "temporary":
+            return "the tensor that it filled went nowhere"
+        case "detached":
+            return "the parameter was given other memory afterwards"
+        case "replaced":
+            return "another parameter took its place and was not initialised"
+        case "entry":
+            return "it replaced an entry of a dict of the model's tensors, which was not loaded"
+    return _ENDS[lost.end or "dropped"]
+
+
+def _handed(test: MemberTest) -> str:
+    """Which function was handed a parameter in place of a module."""
+    wanted = f"looks for {test.wanted[0]!r} of a module" if test.wanted else "tests for a module"
+    return f"{test.site.function} was handed a {test.missed[0].found} where it {wanted}"
+
+
 def _together(lost: Iterable[LostWrite]) -> Iterator[list[LostWrite]]:
     """Writes that one parameter lost for one reason, the last one first."""
     groups: dict[object, list[LostWrite]] = {}
     for entry in lost:
         alone = entry.write if not entry.subject else None
-        groups.setdefault((entry.subject, entry.reason, entry.detail, alone), []).append(entry)
+        groups.setdefault((entry.subject, entry.reason, entry.source, entry.end, alone), []).append(entry)
     for group in groups.values():
         yield sorted(group, key=lambda entry: -entry.write.order)

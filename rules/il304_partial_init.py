@@ -17,7 +17,7 @@ from initlint.analysis.missed_members import (
 )
 
 if TYPE_CHECKING:
-    from initlint import Evidence, Finding, Site
+    from initlint import Evidence, Finding, MemberTest, Miss, Site
 
 
 class PartialInit(Rule):
@@ -38,6 +38,11 @@ class PartialInit(Rule):
     severity = "warning"
     needs = frozenset({"provenance"})
     explained_by = {"uninitialized-memory": "same"}
+
+    #: Names for one role: difflib gives cproj and outproj 0.67, query and key 0.5.
+    similar_name: float = 0.6
+    #: One attribute, misspelled: scaleinit and scaleinti have 0.89, inputscale and outputscale 0.76.
+    similar_attribute: float = 0.85
 
     _reasons = {
         "recurrent": "a layer or direction of the same recurrent module",
@@ -66,18 +71,25 @@ class PartialInit(Rule):
 
     def _tests(self, model: Evidence) -> Iterator[Finding]:
         for test in model.member_tests:
-            if test.kind == "object" or not test.near:
+            missed = [miss for miss in test.missed if self._near(miss)]
+            if test.kind == "object" or not missed:
                 continue
+            first, *others = missed
             yield self.finding(
-                test.near[0],
-                f"`{test.text}` is {'not' if test.passed else 'never'} true for it: {test.detail}",
+                first.member,
+                f"`{test.text}` is {'not' if test.passed else 'never'} true for it: {_instead(test, first)}",
                 measured={"passed": test.passed},
-                expected={"passed": test.passed + len(test.near)},
+                expected={"passed": test.passed + len(missed)},
                 help="widen the test to what the model has",
-                severity="note" if test.passed or not test.plain else None,
+                severity="note" if test.passed or first.relation == "part" else None,
                 site=test.site,
-                related=test.near[1:],
+                related=[miss.member for miss in others],
             )
+
+    def _near(self, miss: Miss) -> bool:
+        """Its spelling is near enough to what the test looks for."""
+        least = {"part": self.similar_name, "attribute": self.similar_attribute}
+        return miss.similarity >= least.get(miss.relation, 0.0)
 
     def _gaps(self, model: Evidence) -> Iterator[Finding]:
         for gap in gaps(model):
@@ -155,6 +167,19 @@ class PartialInit(Rule):
                 site=pair.write.site,
                 locations=callers(pair.write),
             )
+
+
+def _instead(test: MemberTest, miss: Miss) -> str:
+    """What a member is instead of what the test looks for."""
+    found = {
+        "name": f"{'the names are full ones, such ' if '.' in miss.found else ''}as {miss.found!r}",
+        "part": f"of {test.names} names, {miss.found!r} comes nearest",
+        "class": f"{miss.found}, not {' or '.join(test.wanted)}",
+        "spelling": f"{miss.found}, spelled otherwise",
+        "unasked": "only a module that holds it was asked",
+        "attribute": f"the attribute is {miss.found!r}",
+    }[miss.relation]
+    return found if test.literal else f"{found}; it looks for {', '.join(map(repr, test.wanted))}"
 
 
 def _made(site: Site | None) -> Iterator[Location]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Location, Rule
+from initlint import Rule
+from initlint.analysis.locations import holder, origin, registration
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding
@@ -34,11 +35,11 @@ class UnregisteredModule(Rule):
                 continue
             yield self.finding(
                 item.path,
-                f"takes part in forward, but {item.held} holds it: its {len(item.parameters)} parameters "
+                f"takes part in forward, but {holder(item)} holds it: its {len(item.parameters)} parameters "
                 f"({item.elements} values) are not in model.parameters()",
                 measured={"registered": 0},
                 expected={"registered": len(item.parameters)},
-                help=f"register it: {item.remedy}",
+                help=f"register it: {registration(item)}",
                 site=item.site,
-                locations=[Location(site, what) for site, what in item.places],
+                locations=origin(item),
             )

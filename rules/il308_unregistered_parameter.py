@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Location, Rule
+from initlint import Rule
+from initlint.analysis.locations import holder, origin, registration
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding
@@ -35,11 +36,11 @@ class UnregisteredParameter(Rule):
                 continue
             yield self.finding(
                 item.path,
-                f"requires a gradient and takes part in forward, but {item.held} holds it: "
+                f"requires a gradient and takes part in forward, but {holder(item)} holds it: "
                 f"its {item.elements} values are not in model.parameters()",
                 measured={"registered": 0},
                 expected={"registered": 1},
-                help=f"register it: {item.remedy}",
+                help=f"register it: {registration(item)}",
                 site=item.site,
-                locations=[Location(site, what) for site, what in item.places],
+                locations=origin(item),
             )

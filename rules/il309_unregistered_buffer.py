@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Location, Rule
+from initlint import Rule
+from initlint.analysis.locations import holder, origin
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding
@@ -38,11 +39,11 @@ class UnregisteredBuffer(Rule):
                 )
                 yield self.finding(
                     item.path,
-                    f"takes part in forward, but {item.held} holds its {item.elements} values: {harm}",
+                    f"takes part in forward, but {holder(item)} holds its {item.elements} values: {harm}",
                     measured={"registered": 0},
                     expected={"registered": 1},
                     help=f'register it: self.register_buffer("{item.path.rpartition(".")[2]}", …)',
                     site=item.site,
                     severity="note" if item.site is not None and item.site.package is not None else None,
-                    locations=[Location(site, what) for site, what in item.places],
+                    locations=origin(item),
                 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Rule
-from initlint.analysis.recipes import ADAPTERS, RECIPES
+from initlint.analysis.recipes import known
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding
@@ -36,12 +36,12 @@ class RecipeDeviation(Rule):
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         reported: set[str] = set()
-        for recipe in RECIPES:
+        for recipe in known():
             for deviation in recipe.deviations(model):
                 if deviation.subject.name in reported:
                     continue
                 # A package that offers several adapters starts each as its paper says.
-                if recipe in ADAPTERS and deviation.subject.published:
+                if recipe.adapter and deviation.subject.published:
                     continue
                 reported |= {deviation.subject.name, *deviation.related}
                 yield self.finding(

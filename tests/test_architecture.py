@@ -51,6 +51,8 @@ def test_contracts_hold(copy: Path) -> None:
         ("initlint_rules/il101_constant_weight.py", "from initlint.source import syntax", "Rules import"),
         ("initlint_rules/il101_constant_weight.py", "import torch", "What needs no model"),
         ("initlint/theory/sampling.py", "from initlint.theory import distributions", "no circle"),
+        ("initlint/analysis/fans.py", "import linecache", "no file"),
+        ("initlint_rules/il101_constant_weight.py", "from pathlib import Path", "no file"),
     ],
 )
 def test_planted_violation_fails(copy: Path, module: str, line: str, contract: str) -> None:
@@ -60,6 +62,16 @@ def test_planted_violation_fails(copy: Path, module: str, line: str, contract: s
     assert done.returncode == 1
     broken = [text for text in done.stdout.splitlines() if "BROKEN" in text]
     assert any(contract in text for text in broken), done.stdout
+
+
+def test_rules_and_analysis_open_no_file() -> None:
+    paths = [*(ENGINE / "analysis").rglob("*.py"), *RULES.rglob("*.py")]
+    calls = [
+        node for path in paths for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
+    ]
+    names = {call.func.id for call in calls if isinstance(call.func, ast.Name)}
+    assert "isinstance" in names
+    assert names.isdisjoint({"open", "exec", "eval", "__import__"})
 
 
 def test_rooms_are_small() -> None:

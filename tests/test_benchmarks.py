@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks import compare_reports
 from benchmarks.architectures import ARCHITECTURES, BY_NAME, Architecture
 from benchmarks.faults import FAULTS, Fault, is_real, owner, weights
 from benchmarks.healthy_seeds import Alarm, show
@@ -163,3 +165,63 @@ def test_alarms_are_counted_by_rule_and_model(capsys: pytest.CaptureFixture[str]
     printed = capsys.readouterr().out
     assert "10 lints of healthy models: 3 false alarms" in printed
     assert "3  IL203 huge-variance  vit  seed 0  head.weight: too large" in printed
+
+
+def compared(
+    folder: Path, before: object, after: object, monkeypatch: pytest.MonkeyPatch, suffix: str = ".json"
+) -> int:
+    """The exit status of a comparison of two documents."""
+    paths = folder / f"before{suffix}", folder / f"after{suffix}"
+    for path, document in zip(paths, (before, after), strict=True):
+        lines = document if isinstance(document, list) else [document]
+        path.write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["compare_reports", *map(str, paths)])
+    return compare_reports.main()
+
+
+def linted(target: str, seconds: float, **values: object) -> dict[str, object]:
+    return {"target": target, "seconds": {"probe": seconds}, **values}
+
+
+def test_reports_that_differ_in_their_seconds_only_are_equal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, after = ({"targets": [linted("a.py", seconds, findings=[])]} for seconds in (0.1, 0.2))
+    assert compared(tmp_path, before, after, monkeypatch) == 0
+    assert capsys.readouterr().out == "1 targets, 0 differ\n"
+
+
+def test_each_difference_is_told_with_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = [linted("a.py", 1, findings=[{"rule": "x", "line": 3}]), linted("b.py", 1, rules_run=44)]
+    after = [linted("a.py", 2, findings=[{"rule": "x", "line": 4}, {}]), linted("c.py", 1, rules_run=44)]
+    assert compared(tmp_path, before, after, monkeypatch, ".jsonl") == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "a.py",
+        "  findings[0].line: 3 -> 4",
+        "  findings[1]: nothing -> {}",
+        "b.py",
+        f"  only in {tmp_path / 'before.jsonl'}",
+        "c.py",
+        f"  only in {tmp_path / 'after.jsonl'}",
+        "3 targets, 3 differ",
+    ]
+
+
+def test_values_of_another_type_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """True and 1, or 1 and 1.0, are other bytes."""
+    before, after = ({"targets": [linted("a.py", 1, line=line)]} for line in (1, True))
+    assert compared(tmp_path, before, after, monkeypatch) == 1
+    assert "  line: 1 -> true" in capsys.readouterr().out
+
+
+def test_a_target_that_recurs_is_compared_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {"targets": [linted("a.py", 1, line=1), linted("a.py", 1, line=2)]}
+    after = {"targets": [linted("a.py", 1, line=1), linted("a.py", 1, line=3)]}
+    assert compared(tmp_path, before, after, monkeypatch) == 1
+    assert capsys.readouterr().out.splitlines() == ["a.py (2)", "  line: 2 -> 3", "2 targets, 1 differ"]

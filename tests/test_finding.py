@@ -16,12 +16,12 @@ class Said(Rule):
 
 
 def tensor(name: str, site: Site) -> Tensor:
-    write = Write(0, "nn.init.zeros_", "constant", site)
+    write = Write(0, "nn.init.zeros_", "zeros_", "initialiser", "constant", site)
     return Tensor(name, "parameter", (2,), "float32", provenance=Provenance(writes=(write,)))
 
 
 def test_name_and_line_come_from_the_subject() -> None:
-    write = Write(0, "nn.init.zeros_", "constant", OWN)
+    write = Write(0, "nn.init.zeros_", "zeros_", "initialiser", "constant", OWN)
     subjects: dict[str, Tensor | ModuleRecord | LostWrite] = {
         "fc.weight": tensor("fc.weight", OWN),
         "fc": ModuleRecord(("fc", "alias"), "Linear", "torch.nn.Linear", None, construction=OWN),

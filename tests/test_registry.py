@@ -204,7 +204,7 @@ def odd(pack: Pack) -> type[Rule]:
 
 
 def found(rule: Rule) -> Finding:
-    return next(iter(rule.check(Evidence("Model"))))
+    return next(iter(rule.check(Evidence())))
 
 
 def test_options_and_severity(odd: type[Rule]) -> None:

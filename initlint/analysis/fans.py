@@ -15,7 +15,6 @@ from math import isclose, prod, sqrt
 from typing import TYPE_CHECKING, Literal
 
 from initlint import theory
-from initlint.source import literals
 
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, Use, Weight, Write
@@ -57,7 +56,7 @@ def misreading(model: Evidence, weight: Weight) -> Misreading | None:
     use, write = weight.use, weight.provenance.last_write
     if not use.fan_in or write is None or write.default:
         return None
-    call = write.operation.rpartition(".")[2]
+    call = write.function
     if call.startswith(("kaiming", "xavier")):
         return _of_call(weight, use, write, call)
     if (std := _asked(weight, write)) is not None:
@@ -163,9 +162,9 @@ def _nearest(read: float, right: tuple[float, ...]) -> float | None:
 
 def _asked(weight: Weight, write: Write) -> tuple[float, float] | None:
     """Std, and the number that was written down for it: bound of a uniform, std of a normal draw."""
-    arguments, call = write.arguments, write.operation.rpartition(".")[2]
-    origins = [origin.operation for origin in weight.provenance.origins]
-    if call in ("div", "mul") and origins in (["torch.randn"], ["torch.randn_like"]):
+    arguments, call = write.arguments, write.function
+    origins = [origin.function for origin in weight.provenance.origins]
+    if call in ("div", "mul") and origins in (["randn"], ["randn_like"]):
         factor = arguments.get("other")
         if not isinstance(factor, int | float) or factor <= 0:
             return None
@@ -173,7 +172,7 @@ def _asked(weight: Weight, write: Write) -> tuple[float, float] | None:
     if call not in ("uniform_", "normal_", "trunc_normal_"):
         return None
     std, low, high = arguments.get("std"), arguments.get("a"), arguments.get("b")
-    if write.operation.endswith("uniform_"):
+    if call == "uniform_":
         low = arguments.get("a", arguments.get("from", low))
         high = arguments.get("b", arguments.get("to", high))
         if not isinstance(low, int | float) or not isinstance(high, int | float) or high <= 0:
@@ -189,7 +188,7 @@ def _plain(value: float) -> bool:
 
 def _picked(write: Write, value: float) -> bool:
     """It is a plain number, or stands as a number in a file that led to the draw."""
-    return _plain(value) or any(value in literals(site.file) for site in (write.site, *write.callers))
+    return _plain(value) or value in write.literal
 
 
 def _varies(model: Evidence, write: Write, value: float) -> bool:

@@ -28,7 +28,8 @@ def frozen_draws(model: Evidence) -> Iterator[tuple[Tensor, bool]]:
     found = [t for t in model.parameters if _drawn(t) and _takes_part(model, t)]
     if not found or any(_adapted(model, tensor) for tensor in found):
         return
-    loaded = any(_loaded(t) for t in model.parameters if not t.requires_grad)
+    writes = (w for t in model.parameters if not t.requires_grad for w in t.provenance.writes)
+    loaded = any(write.restores for write in writes)
     if not loaded and any(_neutral(model, tensor) for tensor in model.parameters):
         found = [tensor for tensor in found if _has_trained_kin(model, tensor)]
     for tensor in found:
@@ -47,7 +48,7 @@ def frozen_zeros(model: Evidence) -> Iterator[Tensor]:
             and line is not None
             and line.package is None
             and weight.provenance.copied_from is None
-            and not any(write.pretrained for write in weight.provenance.writes)
+            and not weight.provenance.loaded
             and not _adapted(model, weight)
         ):
             yield weight
@@ -67,8 +68,7 @@ def _drawn(tensor: Tensor) -> bool:
         and tensor.dtype.startswith(_FLOATING)
         and last is not None
         and last.kind == "random"
-        and not last.pretrained
-        and last.operation != "load_state_dict"
+        and not last.restores
         and tensor.provenance.copied_from is None
     )
 
@@ -78,10 +78,6 @@ def _has_trained_kin(model: Evidence, tensor: Tensor) -> bool:
     pattern = numberless(tensor.name)
     kin = [t.requires_grad for t in model.parameters if numberless(t.name) == pattern]
     return len(kin) > 1 and 2 * sum(kin) >= len(kin)
-
-
-def _loaded(tensor: Tensor) -> bool:
-    return any(write.pretrained or write.operation == "load_state_dict" for write in tensor.provenance.writes)
 
 
 #: What a near-identity adapter makes of a unit input: N(0, 0.01²) and 64 features (Houlsby et al., 2019).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from itertools import takewhile
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 from initlint.finding import Location
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Signal, Tensor, Write
+    from initlint.evidence import Evidence, Signal, Tensor, Unregistered, Write
     from initlint.finding import Site
 
 
@@ -36,7 +35,7 @@ _CALLERS = 3  # lines shown of the way to a write
 
 def line(site: Site) -> str:
     """A line as a message names it: "m.py:41"."""
-    return f"{os.path.basename(site.file)}:{site.line}"
+    return site.short
 
 
 def phrase(write: Write) -> str:
@@ -52,3 +51,40 @@ def callers(write: Write) -> tuple[Location, ...]:
 
 def _name(site: Site) -> str:
     return site.qualified.replace("<locals>.", "")
+
+
+# ---------------------------------------------------------------- what is not registered
+
+_HOLDERS = {
+    "list": "a plain list",
+    "dict": "a plain dict",
+    "tuple": "a tuple",
+    "attribute": "a plain attribute",
+    "object": "an object that is no module",
+    "class": "the class, not the instance,",
+    "closure": "a closure",
+    "global": "a global variable",
+}
+
+
+def holder(item: Unregistered) -> str:
+    """What holds something that is not registered, in words."""
+    return _HOLDERS.get(item.container, item.container)
+
+
+def registration(item: Unregistered) -> str:
+    """What registers a module or parameter: "nn.ModuleList in place of the list"."""
+    kind = {"module": "Module", "parameter": "Parameter"}.get(item.kind, "Buffer")
+    if item.container in ("list", "tuple"):
+        return f"nn.{kind}List in place of the {item.container}"
+    if item.container == "dict":
+        return f"nn.{kind}Dict in place of the dict"
+    if item.kind == "parameter" and item.container == "attribute":
+        return "assign an nn.Parameter that already has its final values, dtype and device"
+    return f"assign the {item.kind} to an attribute of the module"
+
+
+def origin(item: Unregistered) -> tuple[Location, ...]:
+    """Where something that is not registered was assigned and made, beside its own line."""
+    lines = ((item.assigned, "assigned here"), (item.made, "made here"))
+    return tuple(Location(site, what) for site, what in lines if site is not None and site != item.site)

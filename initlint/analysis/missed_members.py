@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from initlint.analysis.families import is_numbered, recurrent_part, rows
 from initlint.analysis.rewrites import written_constant
-from initlint.source import extended, worked_on
+from initlint.evidence import Statement
 
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, ModuleRecord, Tensor, Write
     from initlint.finding import Site
 
 _RECURRENT_CLASSES = frozenset({"LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"})
-_ALLOCATORS = frozenset(f"torch.{name}{like}" for name in ("zeros", "ones", "full") for like in ("", "_like"))
+_PLACEHOLDERS = frozenset(f"{name}{like}" for name in ("zeros", "ones", "full") for like in ("", "_like"))
 _LINEAR_STEPS = frozenset({"mul", "div", "add", "sub", "neg"})
 _DIRECTION = re.compile(r"weight_v|original1")  # under weight_norm: its scale cancels out
 
@@ -40,7 +40,7 @@ def _explicit_write(tensor: Tensor) -> Write | None:
     """The last explicit write, unless it loaded or copied values."""
     explicit = tensor.provenance.explicit
     last = explicit[-1] if explicit else None
-    return None if last is None or last.pretrained or last.operation == "load_state_dict" else last
+    return None if last is None or last.restores else last
 
 
 def gaps(model: Evidence) -> Iterator[Gap]:
@@ -142,9 +142,10 @@ def _later(model: Evidence) -> Iterator[Gap]:
     for name, line in made.items():
         tensor = model.by_name[name]
         for site, written in blankets.items():
-            if (site.file, _function(site)) != (line.file, _function(line)) or line.line <= site.line:
+            if site.scope != line.scope or line.line <= site.line:
                 continue
-            if extended(line.file, line.line) not in worked_on(site.file, site.line):
+            making, run = (model.statements.get(place, Statement()) for place in (line, site))
+            if making.extends not in run.works_on:
                 continue  # it was run on something else
             alike = [other for other in made if model.by_name[other].owner_class == tensor.owner_class]
             if any(_before(made[other], site) for other in alike):
@@ -160,7 +161,7 @@ def _later(model: Evidence) -> Iterator[Gap]:
 
 
 def _before(line: Site, site: Site) -> bool:
-    return (line.file, _function(line)) == (site.file, _function(site)) and line.line < site.line
+    return line.scope == site.scope and line.line < site.line
 
 
 def _initialising(write: Write, owner: ModuleRecord | None) -> Iterator[Site]:
@@ -168,19 +169,12 @@ def _initialising(write: Write, owner: ModuleRecord | None) -> Iterator[Site]:
     made = owner.construction if owner is not None else None
     inner: list[Site] = []
     for site in (write.site, *write.callers):
-        made_inside = made is not None and any(
-            (line.file, _function(line)) == (made.file, _function(made)) for line in inner
-        )
-        if any(_function(line).endswith("__init__") for line in inner) or made_inside:
+        made_inside = made is not None and any(line.scope == made.scope for line in inner)
+        if any(line.scope[1].endswith("__init__") for line in inner) or made_inside:
             return
         yield site
-        if not inner or _function(site) != _function(inner[-1]):
+        if not inner or site.scope[1] != inner[-1].scope[1]:
             inner.append(site)
-
-
-def _function(site: Site) -> str:
-    """The function a line stands in, comprehensions counted to it."""
-    return site.qualified.partition(".<locals>.<")[0]
 
 
 # ---------------------------------------------------------------- placeholders
@@ -220,7 +214,7 @@ def placeholders(model: Evidence) -> Iterator[Placeholder]:
                 assert write is not None
                 first, own = twin.provenance.writes[0], left.provenance.writes[0]
                 alike = _named_alike(left, twin) if together else first.site == own.site
-                if alike and first.operation == own.operation and write.order > own.order:
+                if alike and first.function == own.function and write.order > own.order:
                     named.add(left.name)
                     yield Placeholder(left, twin, write)
                     break
@@ -228,13 +222,18 @@ def placeholders(model: Evidence) -> Iterator[Placeholder]:
 
 def _is_placeholder(tensor: Tensor) -> bool:
     writes = tensor.provenance.writes
-    return len(writes) == 1 and writes[0].operation in _ALLOCATORS
+    return len(writes) == 1 and _holds_place(writes[0])
+
+
+def _holds_place(write: Write) -> bool:
+    """It allocated the tensor with a constant."""
+    return write.via == "allocation" and write.function in _PLACEHOLDERS
 
 
 def _later_write(tensor: Tensor) -> Write | None:
     """What a line of the user put over the constant it was allocated with, unless that is a constant too."""
     writes, chosen = tensor.provenance.writes, _explicit_write(tensor)
-    placed = len(writes) > 1 and writes[0].operation in _ALLOCATORS
+    placed = len(writes) > 1 and _holds_place(writes[0])
     if not placed or chosen is None or chosen.kind == "constant" or chosen.site.package is not None:
         return None
     return chosen

@@ -79,11 +79,7 @@ def oddities(model: Evidence, *, ratio: float, shift: float) -> Iterator[Oddity]
 def _is_known(parameter: Tensor) -> bool:
     figures = parameter.statistics
     sound = figures is not None and figures.count > 0 and not figures.nans and not figures.infs
-    return (
-        sound
-        and not any(w.pretrained for w in parameter.provenance.writes)
-        and (parameter.provenance.unwritten == 0)
-    )
+    return sound and not parameter.provenance.loaded and (parameter.provenance.unwritten == 0)
 
 
 def _is_choice(group: Row[Tensor], written: list[Tensor]) -> bool:

@@ -13,24 +13,24 @@ if TYPE_CHECKING:
     from initlint.evidence import Evidence, Tensor, Write
     from initlint.finding import Site
 
-_STRUCTURED = frozenset({"nn.init.orthogonal_", "nn.init.eye_", "nn.init.dirac_", "nn.init.sparse_"})
-#: In-place operations that give another result each time they are applied.
+_STRUCTURED = frozenset({"orthogonal_", "eye_", "dirac_", "sparse_"})
+#: Operations that give another result each time they are applied.
 _ACCUMULATING = frozenset(
-    spelled
+    function
     for name in (
         *("mul", "div", "true_divide", "add", "sub", "neg", "pow", "addcmul", "addcdiv"),
         *("exp", "expm1", "log", "log1p", "log2", "log10", "sqrt", "rsqrt", "reciprocal", "square"),
         *("erfinv", "logit", "sigmoid", "tanh", "t", "transpose"),
     )
-    for spelled in (f"Tensor.{name}_", f"torch.{name}")
+    for function in (name, f"{name}_")
 )
-_SCALING = frozenset({"Tensor.mul_", "Tensor.div_", "Tensor.true_divide_"})
+_SCALING = frozenset({"mul_", "div_", "true_divide_"})
 #: A draw of this std is a constant: biases of std 1e-6 are meant to start at zero.
 NARROW = 1e-4
 
 #: How values that were drawn or computed elsewhere come into a parameter.
-_HANDED = frozenset({"Tensor.copy_", "Tensor.clone", "torch.randn", "torch.from_numpy", "torch.tensor"})
-_RANGES = frozenset({"torch.arange", "torch.linspace", "torch.logspace", "torch.tensor"})
+_HANDED = frozenset({"copy_", "clone", "randn", "from_numpy", "tensor"})
+_RANGES = frozenset({"arange", "linspace", "logspace", "tensor"})
 
 Line = tuple[str, int]
 
@@ -111,12 +111,12 @@ def overwritings(model: Evidence) -> Iterator[Overwriting]:
                 continue
             if (
                 not special.own
-                and not _loads(later)
+                and not later.restores
                 and not _remade(special, later, tensor)
                 and not _restored(special, later, tensor)
                 and _lost(special, later, tensor, lines, model)
             ):
-                doubtful = special.kind == later.kind == "random" and not _loads(special)
+                doubtful = special.kind == later.kind == "random" and not special.restores
                 unsure = doubtful and not _handed(special, tensor)
                 if unsure and _within(special, later):
                     continue
@@ -132,7 +132,7 @@ def _handed_values(tensor: Tensor, model: Evidence) -> tuple[Write, ...]:
     if owner.qualified_class.startswith("torch.nn.modules.container"):
         return ()  # a list or dict of parameters draws nothing
     first = writes[0]
-    handed = not first.default and first.operation.startswith(("torch.", "Tensor.clone"))
+    handed = first.via == "allocation" or first.function == "clone"
     return (first,) if handed and first.kind != "constant" else ()
 
 
@@ -140,7 +140,7 @@ def _handed(write: Write, tensor: Tensor) -> bool:
     """The values came from elsewhere; so did the first ones of a lookup table that it did not draw itself."""
     first = not tensor.provenance.writes[:1] or tensor.provenance.writes[0] is write
     table = tensor.owner_class in ("Embedding", "EmbeddingBag") and first and not write.default
-    return write.operation in _HANDED or (table and write.operation.startswith("torch."))
+    return write.function in _HANDED or (table and write.via == "allocation")
 
 
 def _remade(special: Write, later: Write, tensor: Tensor) -> bool:
@@ -171,18 +171,12 @@ def _within(special: Write, later: Write) -> bool:
     return any((caller.file, caller.qualified) == own for caller in special.callers)
 
 
-def _loads(write: Write) -> bool:
-    return write.pretrained or write.operation == "load_state_dict"
-
-
 def _lost(special: Write, later: Write, tensor: Tensor, lines: Reach, model: Evidence) -> bool:
     """The later write is less particular about the tensor, and leaves another kind of value."""
-    if _loads(special):
+    if special.restores:
         return _spans(lines.names[_line(later.site)], model)
     if special.site == later.site or lines.breadth(later) <= max(1, lines.breadth(special)):
         return False
-    if special.operation.endswith(".reset_parameters"):
-        return False  # torch's own draw, asked for once more
     if special.kind == later.kind == "random" and _handed(special, tensor):
         return True
     scaled = tensor.use is None or not tensor.use.normalised_after
@@ -191,13 +185,14 @@ def _lost(special: Write, later: Write, tensor: Tensor, lines: Reach, model: Evi
 
 def _spans(names: tuple[str, ...], model: Evidence) -> bool:
     """A line wrote into several parts of the model, or into all that was loaded."""
-    loaded = {t.name for t in model.parameters if any(map(_loads, t.provenance.writes)) and len(t.shape) > 1}
+    matrices = [tensor for tensor in model.parameters if len(tensor.shape) > 1]
+    loaded = {t.name for t in matrices if any(write.restores for write in t.provenance.writes)}
     return len({name.partition(".")[0] for name in names}) > 1 or (bool(loaded) and loaded <= set(names))
 
 
 def _differ(first: Write, second: Write, *, vector: bool, scaled: bool) -> bool:
     """The two writes leave values of different kinds. Of two draws only the scale tells, if it matters."""
-    if first.operation in _STRUCTURED and first.operation != second.operation:
+    if first.function in _STRUCTURED and first.function != second.function:
         return True
     match first.kind, second.kind:
         case "constant", "constant":
@@ -219,10 +214,10 @@ def _differ(first: Write, second: Write, *, vector: bool, scaled: bool) -> bool:
 
 def written_constant(write: Write) -> float | None:
     """The constant that a write left, if its arguments tell."""
-    match write.operation:
-        case "nn.init.zeros_" | "Tensor.zero_":
+    match write.function:
+        case "zeros_" | "zero_":
             return 0.0
-        case "nn.init.ones_":
+        case "ones_":
             return 1.0
     value = write.arguments.get("val", write.arguments.get("value"))
     return float(value) if isinstance(value, (int, float)) else None
@@ -260,7 +255,7 @@ def double_inits(model: Evidence) -> Iterator[DoubleInit]:
         whole = [w for w in tensor.provenance.explicit if w.replaces and w.elements >= tensor.elements]
         for one, two in pairwise(whole):
             place = divergence(one, two)
-            if place is None or place[0].line == place[1].line or one.operation != two.operation:
+            if place is None or place[0].line == place[1].line or one.function != two.function:
                 continue
             if any(lines.layers(site) != 1 for site in place):
                 continue
@@ -290,7 +285,7 @@ def stuck_indices(model: Evidence) -> Iterator[StuckIndex]:
         turns: dict[tuple[Line, str, tuple[Site, ...]], list[Write]] = {}
         for write in tensor.provenance.explicit:
             if write.elements >= tensor.elements:
-                turns.setdefault((_line(write.site), write.operation, write.callers), []).append(write)
+                turns.setdefault((_line(write.site), write.function, write.callers), []).append(write)
         longest = max(turns.values(), key=len, default=[])
         missed = _unwritten(model, tensor) if len(longest) > 1 else ()
         if missed and len(longest) == len(missed) + 1:
@@ -315,9 +310,9 @@ def repetitions(model: Evidence) -> Iterator[Repetition]:
         applied: dict[tuple[Line, str], list[Write]] = {}
         events = (*tensor.provenance.origins, *_standing(tensor))
         for write in sorted(events, key=lambda event: event.order):
-            fresh = write.kind in ("random", "constant") or write.operation in _RANGES
-            if write.operation in _ACCUMULATING or (write.own and write.replaces):
-                applied.setdefault((_line(write.site), write.operation), []).append(write)
+            fresh = write.kind in ("random", "constant") or write.function in _RANGES
+            if write.function in _ACCUMULATING or (write.own and write.replaces):
+                applied.setdefault((_line(write.site), write.function), []).append(write)
             elif fresh and write.replaces and write.elements >= tensor.elements:
                 applied.clear()
         for same in applied.values():
@@ -330,7 +325,7 @@ def _standing(tensor: Tensor) -> tuple[Write, ...]:
     """Writes since values that were computed elsewhere replaced all that the tensor held."""
     writes = tensor.provenance.writes
     for i in reversed(range(len(writes))):
-        copied = writes[i].operation == "Tensor.copy_" and not writes[i].own
+        copied = writes[i].via == "copy" and not writes[i].own
         if copied and writes[i].elements >= tensor.elements:
             return writes[i:]
     return writes
@@ -344,5 +339,5 @@ def _apart(same: list[Write], tensor: Tensor) -> bool:
     if len({write.callers for write in same}) > 1 or tensor.aliases:
         return True
     factors = [write.arguments.get("other") for write in same]
-    scales = same[0].operation in _SCALING and isinstance(factors[0], (int, float))
+    scales = same[0].function in _SCALING and isinstance(factors[0], (int, float))
     return scales and len(set(factors)) == 1 and all(write in tensor.provenance.writes for write in same)

@@ -150,7 +150,7 @@ def has_hard_softmax(model: Evidence, factor: UsedTensor) -> bool:
     )
 
 
-def amplification(model: Evidence, weight: Tensor) -> float | None:
+def amplification(model: Evidence, weight: Weight) -> float | None:
     """Rms of what leaves a weight over rms of what enters it."""
     signal = model.output_of(weight)
     if signal is None or not signal.input_rms:
@@ -170,17 +170,20 @@ def disproportion(model: Evidence, weight: Weight) -> float | None:
 
 
 def _saturation(model: Evidence, signal: Signal) -> Symptom | None:
-    for following in _until_weight(model, signal):
-        if (
-            following.kind in ("activation", "softmax")
-            and _flat(following)
-            and following.saturated > SATURATED
-        ):
+    for following in squashed(model, signal):
+        if following.saturated > SATURATED:
             share = f"{100 * following.saturated:.0f} %"
             name = following.function
             what = "softmax rows have one choice" if name == "softmax" else f"{name} outputs saturate"
             return Symptom("saturation", f"{share} of the {what}", "saturated", following.saturated)
     return None
+
+
+def squashed(model: Evidence, signal: Signal) -> Iterator[Signal]:
+    """Activations with two flat ends, and softmaxes, behind a signal and before the next weights."""
+    for following in _until_weight(model, signal):
+        if following.kind in ("activation", "softmax") and _flat(following):
+            yield following
 
 
 def _flat(signal: Signal) -> bool:
@@ -189,12 +192,16 @@ def _flat(signal: Signal) -> bool:
 
 
 def _confidence(model: Evidence, weight: Weight) -> Symptom | None:
+    harms = (_logits(logits.loss, logits.classes) for logits in judged_logits(model, weight))
+    return next((harm for harm in harms if harm is not None), None)
+
+
+def judged_logits(model: Evidence, weight: Weight) -> Iterator[Logits]:
+    """Logits of classes that a weight makes."""
     names = {weight.name, *weight.aliases}
     for logits in model.logits:
-        mine = names & set(logits.weights) and is_classifier(model, logits)
-        if mine and (harm := _logits(logits.loss, logits.classes)):
-            return harm
-    return None
+        if names & set(logits.weights) and is_classifier(model, logits):
+            yield logits
 
 
 def _logits(loss: float, classes: int) -> Symptom | None:
@@ -215,16 +222,8 @@ def _growth(signal: Signal) -> Symptom | None:
 
 
 def _decay(model: Evidence, weight: Weight, signal: Signal) -> Symptom | None:
-    """The part of the output that varies with the input counts; a constant bias may decide on purpose."""
-    if _biased(model, weight):
-        return None
-    if signal.input_rms:
-        factor = signal.forward.rms * min(signal.across_inputs or 1.0, 1.0) / signal.input_rms
-    elif weight.use.role == "recurrent":
-        factor = weight.gain
-    else:
-        return None
-    if factor > DECAY:
+    factor = passed_on(model, weight, signal)
+    if factor is None or factor > DECAY:
         return None
     return Symptom(
         "decay",
@@ -234,19 +233,34 @@ def _decay(model: Evidence, weight: Weight, signal: Signal) -> Symptom | None:
     )
 
 
-def _gates(model: Evidence, weight: Weight, signal: Signal) -> Symptom | None:
-    """Fused recurrent layers do not show their gates: what the weight contributes to them."""
-    if weight.use.role != "recurrent" or signal.input_rms is not None:
+def passed_on(model: Evidence, weight: Weight, signal: Signal) -> float | None:
+    """Rms of the output over rms of the input; None where a constant bias decides on purpose.
+
+    The part of the output that varies with the input counts.
+    """
+    if _biased(model, weight):
         return None
-    recurrent = "_hh" in weight.local_name
-    entering = (source.forward.rms for source in sources(model, signal))
-    rms = signal.forward.rms if recurrent else max(entering, default=0.0)
-    spread = weight.gain * rms
-    if spread < FLAT:
+    if signal.input_rms:
+        return signal.forward.rms * min(signal.across_inputs or 1.0, 1.0) / signal.input_rms
+    return weight.gain if weight.use.role == "recurrent" else None
+
+
+def _gates(model: Evidence, weight: Weight, signal: Signal) -> Symptom | None:
+    spread = gate_drive(model, weight, signal)
+    if spread is None or spread < FLAT:
         return None
     return Symptom(
         "saturation", f"it moves the gates by about ±{spread:.3g}, where they saturate", "gates", spread
     )
+
+
+def gate_drive(model: Evidence, weight: Weight, signal: Signal) -> float | None:
+    """Rms of what a weight of a fused recurrent layer, which does not show its gates, adds to them."""
+    if weight.use.role != "recurrent" or signal.input_rms is not None:
+        return None
+    recurrent = "_hh" in weight.local_name
+    entering = (source.forward.rms for source in sources(model, signal))
+    return weight.gain * (signal.forward.rms if recurrent else max(entering, default=0.0))
 
 
 def _biased(model: Evidence, weight: Weight) -> bool:
@@ -255,16 +269,21 @@ def _biased(model: Evidence, weight: Weight) -> bool:
 
 
 def _drowning(model: Evidence, signal: Signal) -> Symptom | None:
-    for following in _until_weight(model, signal):
-        if following.residual and (following.branch_ratio or 0.0) > DROWNED:
+    for following in residual_sums(model, signal):
+        if (following.branch_ratio or 0.0) > DROWNED:
             text = f"its residual branch is {following.branch_ratio:.3g} times as large as the stream"
             return Symptom("drowning", text, "branch / stream", following.branch_ratio or inf)
     return None
 
 
+def residual_sums(model: Evidence, signal: Signal) -> Iterator[Signal]:
+    """Sums of a stream and its branch behind a signal and before the next weights."""
+    return (following for following in _until_weight(model, signal) if following.residual)
+
+
 def _gradient(model: Evidence, weight: Weight, *, small: bool) -> Symptom | None:
     ratio = disproportion(model, weight)
-    if not ratio or (_lost(model, weight, ratio) if small else ratio) < DISPROPORTION:
+    if not ratio or (lost(model, weight, ratio) if small else ratio) < DISPROPORTION:
         return None
     text = (
         f"its gradient over its values is {1 / ratio:.3g} times smaller than the median weight's"
@@ -274,7 +293,7 @@ def _gradient(model: Evidence, weight: Weight, *, small: bool) -> Symptom | None
     return Symptom("gradient", text, "gradient / value", ratio)
 
 
-def _lost(model: Evidence, weight: Weight, ratio: float) -> float:
+def lost(model: Evidence, weight: Weight, ratio: float) -> float:
     """How many times smaller a weight makes its own gradient over its values.
 
     What is missing from those that read its outputs as well is lost behind it, in a branch that is all
@@ -286,8 +305,8 @@ def _lost(model: Evidence, weight: Weight, ratio: float) -> float:
         for other in model.weights
         if weight.name in other.use.wiring.sources and (r := disproportion(model, other)) is not None
     ]
-    lost = min(max(readers, default=1.0), 1.0) / ratio
-    return min(lost, weight.gain**2) if is_restored(model, weight) else lost
+    times = min(max(readers, default=1.0), 1.0) / ratio
+    return min(times, weight.gain**2) if is_restored(model, weight) else times
 
 
 # ---------------------------------------------------------------- walking

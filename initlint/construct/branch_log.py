@@ -23,7 +23,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from initlint.source import Instruction, outside, package, syntax
+from initlint.source import Instruction, bindings, code_tree, last_name, nodes, outside, package, variables
 
 Kind = Literal["name", "class", "attribute"]
 
@@ -175,9 +175,7 @@ class Questions:
         asks = any(name in _ASKING for part in _nested(code) for name in part.co_names)
         if not (asks and initialises) and caller not in self._initialisers:
             return None
-        tree = syntax(code)
-        found = _questions(code, tree, frame, predicate=not initialises) if tree is not None else ()
-        questions = list(found)
+        questions = list(_questions(code, frame, predicate=not initialises))
         self.asked += questions
         lines: dict[int, list[Question]] = {}
         for question in questions:
@@ -208,10 +206,10 @@ def _initialises(code: CodeType) -> bool:
 # ---------------------------------------------------------------- tests in a function
 
 
-def _questions(code: CodeType, tree: ast.AST, frame: FrameType, *, predicate: bool) -> Iterator[Question]:
-    nodes = list(ast.walk(tree))
-    strings, figures = _class_names(nodes), _figures(nodes)
-    for test, body in _conditions(nodes, predicate):
+def _questions(code: CodeType, frame: FrameType, *, predicate: bool) -> Iterator[Question]:
+    parts = list(nodes(code_tree(code)))
+    strings, figures = _class_names(parts), _figures(parts)
+    for test, body in _conditions(parts, predicate):
         understood = [(part, found) for part in _parts(test) if (found := _understood(part, strings, frame))]
         if not understood:
             continue
@@ -244,14 +242,10 @@ def _conditions(
 
 def _may_write(node: ast.AST) -> bool:
     if isinstance(node, ast.Call):
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        name = last_name(node.func)
         return (name.endswith("_") and not name.startswith("_")) or "init" in name or "reset" in name
-    if isinstance(node, (ast.Assign, ast.AugAssign)):
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        return any(
-            isinstance(part, ast.Attribute) and part.attr == "data" for t in targets for part in ast.walk(t)
-        )
-    return False
+    parts = (part for target, _ in bindings(node) for part in ast.walk(target))
+    return any(isinstance(part, ast.Attribute) and part.attr == "data" for part in parts)
 
 
 def _figures(nodes: Iterable[ast.AST]) -> frozenset[str]:
@@ -261,11 +255,10 @@ def _figures(nodes: Iterable[ast.AST]) -> frozenset[str]:
     for node in nodes:
         if isinstance(node, ast.Call) and _may_write(node):
             for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
-                found |= _variables(argument)
-        elif isinstance(node, (ast.Assign, ast.AugAssign)):
-            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-                if isinstance(target, ast.Name):
-                    named.setdefault(target.id, set()).update(_variables(node.value))
+                found |= variables(argument)
+        for target, value in bindings(node):
+            if isinstance(target, ast.Name):
+                named.setdefault(target.id, set()).update(variables(value))
     queue = [*found]
     while queue:
         fresh = named.pop(queue.pop(), set()) - found
@@ -274,15 +267,9 @@ def _figures(nodes: Iterable[ast.AST]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _variables(node: ast.AST) -> set[str]:
-    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
-
-
-def _sets(node: ast.AST, variables: frozenset[str]) -> bool:
+def _sets(node: ast.AST, names: frozenset[str]) -> bool:
     """The statement gives one of these variables its value: std *= 0.1."""
-    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", node)]
-    set_here = isinstance(node, (ast.Assign, ast.AugAssign))
-    return set_here and any(isinstance(t, ast.Name) and t.id in variables for t in targets)
+    return any(isinstance(target, ast.Name) and target.id in names for target, _ in bindings(node))
 
 
 def _parts(test: ast.expr) -> Iterator[ast.expr]:
@@ -353,18 +340,17 @@ def _of_text(
     negative = any(isinstance(op, (ast.NotEq, ast.NotIn, ast.IsNot)) for op in _operators(test))
     if not literals or (negative and not _found(test)):
         return None
-    free = {node.id for node in ast.walk(test) if isinstance(node, ast.Name)}
     bound = {
         node.target.id
         for node in ast.walk(test)
         if isinstance(node, ast.comprehension) and isinstance(node.target, ast.Name)
     }
-    variables = free - bound - _PURE.keys() - vars(builtins).keys() - {text.split(".")[0] for text in held}
+    free = variables(test) - bound - _PURE.keys() - vars(builtins).keys() - {t.split(".")[0] for t in held}
     attributes = {node.attr for node in ast.walk(test) if isinstance(node, ast.Attribute)}
     attributes -= {text.partition(".")[2] for text in held}
-    if len(variables) != 1:
+    if len(free) != 1:
         return None
-    (variable,) = variables
+    (variable,) = free
     if attributes - {"__name__"} <= {"__class__"} and attributes:
         return "class", variable, literals
     if not attributes <= _STRINGS | {"match", "search", "fullmatch", "fnmatch"}:
@@ -420,7 +406,7 @@ def _found(test: ast.expr) -> bool:
 
 def _spelled(classes: ast.expr) -> Iterator[str]:
     for node in classes.elts if isinstance(classes, (ast.Tuple, ast.List, ast.Set)) else [classes]:
-        yield node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", ast.unparse(node))
+        yield last_name(node) or ast.unparse(node)
 
 
 def _classes(test: ast.expr, names: dict[str, Any]) -> tuple[type, ...]:

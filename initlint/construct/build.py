@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,10 +21,19 @@ from initlint.construct.inspect.untaken_branches import member_tests
 from initlint.construct.lazy_layers import decide, first_calls, undecided
 from initlint.construct.provenance import Reading
 from initlint.construct.recorder import Recorder
-from initlint.evidence import LostWrite, MemberTest, ModuleRecord, Provenance, Tie, Unregistered
+from initlint.construct.statements import statements
+from initlint.evidence import (
+    LostWrite,
+    MemberTest,
+    ModuleRecord,
+    Provenance,
+    Statement,
+    Tie,
+    Unregistered,
+)
 from initlint.finding import Site
-from initlint.runtime import Inputs, fault, generators, seed_generators, stdout_to_stderr
-from initlint.source import Positions, blame, package
+from initlint.runtime import Inputs, fault, seed_generators, seeded, stdout_to_stderr
+from initlint.source import Positions, blame
 
 Factory = Callable[[], nn.Module]
 Feed = Callable[[nn.Module], Inputs | None]
@@ -42,7 +50,7 @@ class Construction:
     member_tests: tuple[MemberTest, ...] = ()
     unregistered: tuple[Unregistered, ...] = ()
     ties: tuple[Tie, ...] = ()
-    build_site: Site | None = None
+    statements: Mapping[Site, Statement] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     recorded: bool = True  # the build was watched
     build: Factory | None = None
@@ -77,10 +85,9 @@ def _construct(
     enter: Callable[[str], None],
     feed: Feed,
 ) -> Construction:
-    with generators(), stdout_to_stderr(), poisoned() as is_poisoned:
+    with seeded(seed), stdout_to_stderr(), poisoned() as is_poisoned:
         start = time.perf_counter()
         with _told("import"), recorder:
-            seed_generators(seed)
             build = load()
         imported = time.perf_counter()
         enter("construct")
@@ -133,7 +140,7 @@ def _read(
         member_tests=member_tests(questions.asked, modules, tensors, provenance, positions),
         unregistered=unregistered(seen, found, reading.strays(strays)),
         ties=tied,
-        build_site=_definition(build),
+        statements=statements(records, provenance.values()),
         seconds={"import": imported, "construct": built + time.perf_counter() - start},
         recorded=recorded,
         build=build,
@@ -142,21 +149,6 @@ def _read(
 
 def _described(value: object) -> str:
     return "a class" if isinstance(value, type) else f"an object of type {type(value).__name__}"
-
-
-def _definition(build: object) -> Site | None:
-    """The line at which the target is defined."""
-    while not hasattr(build, "__code__"):
-        inner = getattr(build, "func", None) or getattr(build, "__wrapped__", None)
-        if inner is None and isinstance(build, type):
-            inner = vars(build).get("__init__")
-        if inner is None:
-            return None
-        build = inner
-    code = build.__code__
-    return Site(
-        os.path.abspath(code.co_filename), code.co_firstlineno, code.co_name, package(code.co_filename)
-    )
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from initlint.construct.recorder import Recorder
 from initlint.evidence import Provenance, Seeding, Write
 from initlint.finding import Site
 from initlint.runtime import strides
-from initlint.source import Instruction, Positions
+from initlint.source import Instruction, Positions, literals
 
 _LOADERS = frozenset(
     {"load_state_dict", "_load_from_state_dict", "load_state_dict_from_url", "load_file", "load"}
@@ -100,9 +100,9 @@ class Reading:
         if not writes and not unwritten and self.poisoned and not tensor.is_meta and tensor.numel():
             # The poison is gone though no operation was seen: written through NumPy or a pointer.
             site = allocation or construction or Site("<unknown>", 0)
-            writes = (Write(first.order, "external", "unknown", site, elements=tensor.numel()),)
+            writes = (_unseen(first.order, site, tensor.numel()),)
         return Provenance(
-            allocator=spelling.operation(first) if seen else "external",
+            allocator=spelling.operation(first).spelled if seen else "external",
             allocation=allocation,
             construction=construction or allocation,
             writes=writes,
@@ -193,23 +193,44 @@ class Reading:
         """The record of one event."""
         event = storage[index]
         sites = tuple(self.positions.site(line) for line in event.lines)
+        operation, arguments = spelling.operation(event), spelling.arguments(event)
         return Write(
             order=event.order,
-            operation=spelling.operation(event),
+            operation=operation.spelled,
+            function=operation.function,
+            via=operation.via,
             kind=self.dataflow.kind(storage, index),
             site=sites[0] if sites else Site("<unknown>", 0),
             callers=sites[1:],
-            arguments=spelling.arguments(event),
+            arguments=arguments,
             elements=event.numel,
-            default=event.default,
             pretrained=bool(event.inputs) and _loaded(event),
             replaces=event.operator.replaces,
             own=not event.operator.replaces or _own(storage, event),
+            literal=_literal(operation.function, arguments, sites),
         )
 
     def site(self, instruction: Instruction) -> Site:
         """The line of an instruction."""
         return self.positions.site(instruction)
+
+
+def _unseen(order: int, site: Site, elements: int) -> Write:
+    return Write(order, "external", "external", "unseen", "unknown", site, elements=elements)
+
+
+#: Operations that are handed the scale of a draw.
+_SCALED = frozenset({"normal_", "uniform_", "trunc_normal_", "mul", "div"})
+
+
+def _literal(function: str, arguments: Mapping[str, object], lines: Iterable[Site]) -> frozenset[float]:
+    """The scales that a draw was asked for which stand as numbers in a file on the way to it."""
+    if function not in _SCALED or not arguments:
+        return frozenset()
+    numbers = {float(v) for v in arguments.values() if isinstance(v, int | float)}
+    if function == "div":
+        numbers = {1 / number for number in numbers if number}
+    return frozenset().union(*(numbers & literals(file) for file in {line.file for line in lines}))
 
 
 def _own(storage: Storage, event: Event) -> bool:

@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from initlint.construct.build import Construction, Factory, poisoned
 from initlint.evidence import Rebuild
 from initlint.finding import Site
-from initlint.runtime import generators, seed_generators, stdout_to_stderr
+from initlint.runtime import seeded, stdout_to_stderr
 from initlint.source import here
 
 
@@ -25,7 +25,7 @@ def rebuild(construction: Construction, *, seed: int) -> Rebuild | None:
     """
     if construction.build is None or not construction.recorded:
         return None
-    with generators(), stdout_to_stderr(), poisoned():
+    with stdout_to_stderr(), poisoned():
         try:
             return _compared(construction.model, construction.build, seed)
         except Exception:  # a factory may well work only once
@@ -51,14 +51,9 @@ def _compared(first: nn.Module, build: Factory, seed: int) -> Rebuild:
 
 
 def _built(
-    build: Factory, seed: int, seeded: tuple[Literal["python", "numpy"], ...]
+    build: Factory, seed: int, fixed: tuple[Literal["python", "numpy"], ...]
 ) -> tuple[nn.Module, list[tuple[Site | None, int]]]:
-    """A build with torch's generator and those in `seeded` seeded; and every seed that it gave to torch."""
-    seed_generators(seed)
-    if "python" not in seeded:
-        random.seed()
-    if "numpy" not in seeded and (numpy := sys.modules.get("numpy")):
-        numpy.random.seed()
+    """A build with torch's generator and those in `fixed` seeded; and every seed that it gave to torch."""
     seeds: list[tuple[Site | None, int]] = []
     originals = torch.manual_seed, torch.seed
 
@@ -71,11 +66,16 @@ def _built(
         seeds.append((here(sys._getframe(1)), value))
         return value
 
-    torch.manual_seed, torch.seed = manual_seed, new_seed
-    try:
-        return build(), seeds
-    finally:
-        torch.manual_seed, torch.seed = originals
+    with seeded(seed):
+        if "python" not in fixed:
+            random.seed()
+        if "numpy" not in fixed and (numpy := sys.modules.get("numpy")):
+            numpy.random.seed()
+        torch.manual_seed, torch.seed = manual_seed, new_seed
+        try:
+            return build(), seeds
+        finally:
+            torch.manual_seed, torch.seed = originals
 
 
 def _differing(first: nn.Module, second: nn.Module) -> tuple[str, ...]:

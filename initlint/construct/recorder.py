@@ -24,6 +24,7 @@ from initlint.construct.constructor_replay import Constructors
 from initlint.construct.events import FRAMES, LINES, Event, Module, Storage, Tying
 from initlint.construct.operator_effects import Operator, learn
 from initlint.construct.patches import Attributes, Seedings
+from initlint.runtime import operands
 from initlint.source import Instruction, Role, role
 
 _event: Callable[[tuple[Any, ...]], Event] = partial(tuple.__new__, Event)
@@ -77,14 +78,6 @@ def _within_torch(
             initialiser = frame
         what, outermost, frame = found, frame, frame.f_back
     return what, outermost, initialiser, frame
-
-
-def _tensors(value: object) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors(item)
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -170,7 +163,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         effect = operator.effect
         inputs = tuple(
             (storage, len(storage))
-            for tensor in _tensors((args, tuple(kwargs.values())))
+            for tensor in operands((args, kwargs), torch.Tensor)
             if (storage := self.storage(tensor)) is not None
         )
         before = _multiplied(operator, args)
@@ -184,7 +177,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             scalars = tuple(a for a in args if not isinstance(a, (torch.Tensor, list, tuple)))
             facts = _facts(operator, args, result, before)
             read = {id(storage) for storage, _ in inputs}
-            for tensor in _tensors(targets):
+            for tensor in operands(targets, torch.Tensor):
                 storage = self.storage(tensor)
                 # A result in the memory of an input is a view after all (aten._unsafe_view).
                 if storage is not None and (effect == "write" or id(storage) not in read):

@@ -1,38 +1,70 @@
-"""Names of recorded operations and of their arguments, as a user spells them."""
+"""Names of recorded operations and of their arguments, as a user spells them, and how values came in."""
 
 from __future__ import annotations
 
 import ast
 import dis
 import linecache
+from typing import NamedTuple
 
 from torch import nn
 
 from initlint.construct.events import Event
+from initlint.construct.operator_effects import Operator
+from initlint.evidence.build import Via
 from initlint.source import Instruction, position
 
 _INITIALISERS = frozenset(name for name in vars(nn.init) if name.endswith("_") and not name.startswith("_"))
 _SPELLED = {"_to_copy": "Tensor.to", "clone": "Tensor.clone", "resize_": "Tensor.resize_"}
 
 
-def operation(event: Event) -> str:
-    """The operation: "nn.init.normal_", "Tensor.copy_", "torch.randn", "load_state_dict"."""
+class Operation(NamedTuple):
+    """What ran: "nn.init.normal_", "Tensor.copy_", "torch.randn", "load_state_dict"."""
+
+    spelled: str
+    via: Via
+
+    @property
+    def function(self) -> str:
+        """Its plain name: "normal_"."""
+        return self.spelled.rpartition(".")[2]
+
+
+def operation(event: Event) -> Operation:
+    """The operation of an event, as the user called it."""
+    if event.default:
+        return Operation(_operation(event).spelled, "constructor")
+    return _operation(event)
+
+
+def _operation(event: Event) -> Operation:
     if event.inner[0].co_name == "__deepcopy__":
-        return "copy.deepcopy"
+        return Operation("copy.deepcopy", "clone")
     if event.called is not None:
         code = event.called
-        spelled = _function(code.co_name, code.co_filename.replace("\\", "/"), code.co_qualname)
-        if spelled is not None:
-            return spelled
+        found = _function(code.co_name, code.co_filename.replace("\\", "/"), code.co_qualname)
+        if found is not None:
+            return found
     elif event.lines and _is_assignment(event.lines[0]):
-        return "Tensor.__setitem__"
-    name = event.operator.name
+        return Operation("Tensor.__setitem__", "assignment")
+    operator = event.operator
+    name = operator.name
     if name == "lift_fresh":
         direct = event.lines and event.called is None
-        return _called(event.lines[0]) if direct else "torch.tensor"
+        return Operation(_called(event.lines[0]) if direct else "torch.tensor", "allocation")
     if name in _SPELLED:
-        return _SPELLED[name]
-    return f"Tensor.{name}" if name.endswith("_") else f"torch.{name}"
+        return Operation(_SPELLED[name], "clone")
+    if not name.endswith("_"):
+        return Operation(f"torch.{name}", "allocation")
+    return Operation(f"Tensor.{name}", _in_place(operator))
+
+
+def _in_place(operator: Operator) -> Via:
+    if operator.name == "copy_":
+        return "copy"
+    if operator.passing:
+        return "assignment"
+    return "initialiser" if operator.random or operator.constant else "arithmetic"
 
 
 def arguments(event: Event) -> dict[str, float | int | str | bool]:
@@ -50,19 +82,23 @@ def arguments(event: Event) -> dict[str, float | int | str | bool]:
     }
 
 
-def _function(name: str, path: str, qualified: str) -> str | None:
+def _function(name: str, path: str, qualified: str) -> Operation | None:
     """The torch function (or a stand-in for one) that the user's line called."""
     if name in _INITIALISERS and path.endswith(("/init.py", "/weight_init.py", "/initialization.py")):
-        return f"nn.init.{name}"
+        return Operation(f"nn.init.{name}", "initialiser")
     if path.endswith("torch/nn/init.py"):
-        return f"nn.init.{name}"
+        return Operation(f"nn.init.{name}", "initialiser")
     if path.endswith("/weight_init.py"):
-        return f"timm.layers.{name}"
+        return Operation(f"timm.layers.{name}", "initialiser")
     if path.endswith("torch/nn/modules/module.py"):
-        return "load_state_dict" if name in ("load_state_dict", "_load_from_state_dict") else f"Module.{name}"
+        loads = name in ("load_state_dict", "_load_from_state_dict")
+        return Operation("load_state_dict", "load") if loads else Operation(f"Module.{name}", "method")
     if path.endswith("/copy.py"):
-        return f"copy.{name}"
-    return qualified.replace(".<locals>", "") if "/torch/nn/" in path else None
+        return Operation(f"copy.{name}", "clone")
+    if "/torch/nn/" not in path:
+        return None
+    via: Via = "reset" if qualified.endswith(".reset_parameters") else "method"
+    return Operation(qualified.replace(".<locals>", ""), via)
 
 
 def _is_assignment(line: Instruction) -> bool:

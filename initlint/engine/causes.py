@@ -37,10 +37,10 @@ def fold(findings: Iterable[Finding]) -> list[Finding]:
     for finding in findings:
         key = (finding.code, finding.severity, finding.site or finding.subject, tuple(finding.expected))
         groups.setdefault(key, []).append(finding)
-    return [_folded(group) for group in groups.values()]
+    return [_merged(group) for group in groups.values()]
 
 
-def _folded(group: list[Finding]) -> Finding:
+def _merged(group: list[Finding]) -> Finding:
     first = group[0]
     if len(group) == 1:
         return first
@@ -49,22 +49,22 @@ def _folded(group: list[Finding]) -> Finding:
     return replace(
         first,
         related=tuple(names),
-        locations=_places(place for finding in group for place in finding.locations),
-        suggestion=_joined([finding.suggestion for finding in group]),
+        locations=_distinct(place for finding in group for place in finding.locations),
+        suggestion=_common_suggestion([finding.suggestion for finding in group]),
         consequences=tuple(fold(c for finding in group for c in finding.consequences)),
     )
 
 
-def _places(locations: Iterable[Location]) -> tuple[Location, ...]:
-    """One for each line."""
+def _distinct(locations: Iterable[Location]) -> tuple[Location, ...]:
+    """The first location of each line."""
     found: dict[Site, Location] = {}
     for place in locations:
         found.setdefault(place.site, place)
     return tuple(found.values())
 
 
-def _joined(suggestions: Sequence[Suggestion | None]) -> Suggestion | None:
-    """The code of all; none unless there is one for each."""
+def _common_suggestion(suggestions: Sequence[Suggestion | None]) -> Suggestion | None:
+    """The code of all suggestions; None unless there is one for each."""
     codes = dict.fromkeys(suggestion.code for suggestion in suggestions if suggestion is not None)
     return Suggestion("\n".join(codes)) if None not in suggestions else None
 

@@ -6,15 +6,18 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
-from initlint.construct import construct
-from initlint.engine.explain import explained
-from initlint.engine.gather import gather, sought
+from initlint.construct import Construction, construct
+from initlint.engine.explain import explain
+from initlint.engine.gather import find_inputs, gather
 from initlint.engine.join import join
-from initlint.engine.judge import failure, judge, proven_findings, summary
+from initlint.engine.judge import judge
 from initlint.engine.settings import Clock, Loss, Settings
+from initlint.engine.stages import Call, Graph, Request, Stages
+from initlint.engine.verify import verify
 from initlint.errors import TargetError
-from initlint.report import TargetReport
+from initlint.report import Failure, ModelSummary, TargetReport
 from initlint.rule import Need, Rule
 from initlint.runtime import Inputs
 
@@ -40,35 +43,30 @@ def examine(
     report, beside what was found before.
     """
     clock = Clock(enter)
-    try:
-        enter("import")
-        construction = construct(
-            load,
-            seed=settings.seed,
-            enter=enter,
-            feed=lambda model: None if borrowed else _feed(model, inputs, module, settings),
-        )
-    except TargetError as error:
-        return TargetReport(name, status="error", error=failure(error), seconds=clock.seconds)
-    clock.seconds.update(construction.seconds)
     needs = frozenset[Need]().union(*(rule.needs for rule in rules))
-    gathered = gather(construction, needs, clock, inputs, loss, module, settings)
+    request = Request(needs, inputs, loss, module, settings)
+    try:
+        construction = _construct(load, request, clock, borrowed=borrowed)
+    except TargetError as error:
+        return TargetReport(name, status="error", error=_failure(error), seconds=clock.seconds)
+    stages = gather(construction, request, clock)
     with clock.stage("rules"):
-        evidence = join(gathered, dtype=settings.dtype)
-        findings, not_run = judge(rules, evidence, gathered.missing)
-    if gathered.error is None and clock.seconds.get("probe", 0.0) < MOST_SECONDS:
+        evidence = join(stages, dtype=settings.dtype)
+        findings, not_run = judge(rules, evidence, stages.missing)
+    if stages.error is None and clock.seconds.get("probe", 0.0) < MOST_SECONDS:
         with clock.stage("remedies"):
-            findings = proven_findings(findings, rules, gathered, loss, settings)
+            findings = verify(findings, rules, stages, request)
     with clock.stage("rules"):
-        findings = explained(findings, evidence, construction.model)
+        findings = explain(findings, evidence, construction.model)
+    call, graph = stages.call, stages.graph
     return TargetReport(
         target=name,
-        status="error" if gathered.error else "ok",
-        error=failure(gathered.error) if gathered.error else None,
-        model=summary(construction.model, gathered.tensors),
-        trace=gathered.trace.kind,
-        inputs=gathered.inputs.source if gathered.inputs else "none",
-        inputs_text=gathered.inputs.text if gathered.inputs else gathered.missing.get("probe", ""),
+        status="error" if stages.error else "ok",
+        error=_failure(stages.error) if stages.error else None,
+        model=_summary(stages),
+        trace=graph.trace.kind if isinstance(graph, Graph) else "none",
+        inputs=call.inputs.source if isinstance(call, Call) else "none",
+        inputs_text=call.inputs.text if isinstance(call, Call) else call.reason,
         seconds=clock.seconds,
         not_run=not_run,
         findings=findings,
@@ -77,15 +75,41 @@ def examine(
     )
 
 
-def _feed(
-    model: nn.Module,
-    inputs: Callable[[], object] | None,
-    module: Callable[[], ModuleType | None],
-    settings: Settings,
-) -> Inputs | None:
+def _construct(
+    load: Callable[[], Callable[[], nn.Module]], request: Request, clock: Clock, *, borrowed: bool
+) -> Construction:
+    """The recorded build, its seconds on the clock; raises TargetError."""
+    clock.enter("import")
+    construction = construct(
+        load,
+        seed=request.settings.seed,
+        enter=clock.enter,
+        feed=lambda model: None if borrowed else _inputs_of_lazy(model, request),
+    )
+    clock.seconds.update(construction.seconds)
+    return construction
+
+
+def _inputs_of_lazy(model: nn.Module, request: Request) -> Inputs | None:
     """What gives a model's lazy layers their shapes; None where the probe will not run or will fail."""
     try:
-        found = sought(model, inputs, module, settings) if settings.probe else None
+        found = find_inputs(model, request) if request.settings.probe else None
     except TargetError:
         return None
     return found if isinstance(found, Inputs) else None
+
+
+def _summary(stages: Stages) -> ModelSummary:
+    """Size of a model: its parameters, each object once."""
+    parameters = [t for t in stages.tensors.values() if isinstance(t, nn.Parameter) and not is_lazy(t)]
+    return ModelSummary(
+        class_name=type(stages.construction.model).__name__,
+        parameters=len(parameters),
+        elements=sum(p.numel() for p in parameters),
+        bytes=sum(p.numel() * p.element_size() for p in parameters),
+    )
+
+
+def _failure(error: TargetError) -> Failure:
+    """The error as the report shows it."""
+    return Failure(error.stage, error.kind, error.message, error.file, error.line)

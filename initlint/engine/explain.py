@@ -15,7 +15,7 @@ from initlint.source import behind, spelled
 _LINES = 3  # added to one finding
 
 
-def explained(findings: Iterable[Finding], evidence: Evidence, model: nn.Module) -> tuple[Finding, ...]:
+def explain(findings: Iterable[Finding], evidence: Evidence, model: nn.Module) -> tuple[Finding, ...]:
     """The findings, each with the lines that its init call got its arguments from."""
     written: dict[Site, Provenance] = {}
     for tensor in evidence.tensors:
@@ -32,10 +32,10 @@ def explained(findings: Iterable[Finding], evidence: Evidence, model: nn.Module)
                 return behind(written[site], classes)
         return iter(())
 
-    return tuple(_with(finding, lines(finding)) for finding in findings)
+    return tuple(_with_locations(finding, lines(finding)) for finding in findings)
 
 
-def _with(finding: Finding, lines: Iterator[Location]) -> Finding:
-    told = {finding.site, *(place.site for place in finding.locations)}
-    further = {place.site: place for place in lines if place.site not in told}.values()
+def _with_locations(finding: Finding, lines: Iterator[Location]) -> Finding:
+    shown = {finding.site, *(place.site for place in finding.locations)}
+    further = {place.site: place for place in lines if place.site not in shown}.values()
     return replace(finding, locations=(*finding.locations, *islice(further, _LINES)))

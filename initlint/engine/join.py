@@ -3,76 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import fx, nn
 from torch.nn.parameter import is_lazy
 
-from initlint.construct import Construction, Hidden, hidden, mention
-from initlint.engine.padding import padding
-from initlint.errors import TargetError
-from initlint.evidence import (
-    Confirmation,
-    Evidence,
-    ModuleRecord,
-    Rebuild,
-    Signal,
-    Statistics,
-    Tensor,
-    record_class,
-)
-from initlint.graph import Leaf, Trace, Usage
+from initlint.construct import Hidden, hidden, mention
+from initlint.engine.stages import Missing, Stages
+from initlint.evidence import Evidence, ModuleRecord, Padding, Signal, Statistics, Tensor, Use, record_class
+from initlint.graph import Leaf, Usage
 from initlint.probe import Probe
-from initlint.rule import NEEDS, Need
-from initlint.runtime import Inputs
+from initlint.rule import NEEDS
+from initlint.runtime import LOOKUPS
 from initlint.values import read, schemes
 
 
-@dataclass
-class Gathered:
-    """What the stages have found out so far, and why a kind of evidence is missing."""
-
-    construction: Construction
-    tensors: Mapping[str, torch.Tensor]
-    statistics: Mapping[str, Statistics | str] = field(default_factory=dict)
-    inputs: Inputs | None = None
-    probe: Probe | None = None
-    probed: float = 0.0  # seconds that it took
-    trace: Trace = field(default_factory=lambda: Trace(None, "none", "no rule needs the graph"))
-    usage: Usage | None = None
-    confirmations: Mapping[str, Confirmation] = field(default_factory=dict)
-    rebuild: Rebuild | None = None
-    error: TargetError | None = None
-    missing: dict[Need, str] = field(default_factory=dict)
-
-
-def join(gathered: Gathered, *, dtype: str | None) -> Evidence:
+def join(stages: Stages, *, dtype: str | None) -> Evidence:
     """One record of each tensor, module and signal. The probe ran in `dtype`, None: in the model's own."""
-    construction, model = gathered.construction, gathered.construction.model
+    construction, model = stages.construction, stages.construction.model
     owners = {path: module for module in construction.modules for path in module.paths}
     names = _names(model)
-    figures = _figures(gathered)
+    statistics = _statistics(stages)
     evidence = Evidence(
-        model_class=type(model).__name__,
         tensors=tuple(
-            _tensor(gathered, name, names[id(tensor)], figures.get(name), owners.get(name.rpartition(".")[0]))
-            for name, tensor in gathered.tensors.items()
+            _tensor(
+                stages, name, names[id(tensor)], statistics.get(name), owners.get(name.rpartition(".")[0])
+            )
+            for name, tensor in stages.tensors.items()
         ),
         modules=construction.modules,
         lost_writes=construction.lost_writes,
         member_tests=construction.member_tests,
         unregistered=construction.unregistered,
         ties=construction.ties,
-        rebuild=gathered.rebuild,
-        build_site=construction.build_site,
+        statements=construction.statements,
+        rebuild=None if isinstance(stages.rebuild, Missing) else stages.rebuild,
         dtype=dtype or "float32",
         training=model.training,
-        available=frozenset(need for need in NEEDS if need not in gathered.missing),
+        available=frozenset(need for need in NEEDS if need not in stages.missing),
     )
-    if gathered.probe is not None and gathered.usage is not None:
-        return _with_signals(evidence, gathered.probe, gathered.usage, model)
+    if isinstance(stages.probe, Probe):
+        return _with_signals(evidence, stages.probe, stages.usage, model)
     return evidence
 
 
@@ -87,27 +60,31 @@ def _names(model: nn.Module) -> dict[int, list[str]]:
     return names
 
 
-def _figures(gathered: Gathered) -> Mapping[str, Statistics | str]:
+# ---------------------------------------------------------------- tensors
+
+
+def _statistics(stages: Stages) -> Mapping[str, Statistics | str]:
     """The statistics, with those of the parts of tensors that the graph splits."""
-    uses = gathered.usage.uses if gathered.usage else {}
-    parts = {n: u.parts for n, u in uses.items() if u.parts > 1 and n in gathered.statistics}
-    split = read({n: gathered.tensors[n] for n in parts}, parts=parts) if parts else {}
-    return {**gathered.statistics, **split}
+    parts = {n: u.parts for n, u in stages.usage.uses.items() if u.parts > 1 and n in stages.statistics}
+    split = read({n: stages.tensors[n] for n in parts}, parts=parts) if parts else {}
+    return {**stages.statistics, **split}
 
 
 def _tensor(
-    gathered: Gathered,
+    stages: Stages,
     name: str,
     names: Sequence[str],
-    figures: Statistics | str | None,
+    statistics: Statistics | str | None,
     owner: ModuleRecord | None,
 ) -> Tensor:
-    """All that is known of one tensor; `figures` is a text where there is a reason for having none."""
-    tensor, run, provenance = gathered.tensors[name], gathered.probe, gathered.construction.provenance[name]
-    known = figures if isinstance(figures, Statistics) else None
-    use = gathered.usage.uses.get(name) if gathered.usage else None
+    """All that is known of one tensor; `statistics` is a text where there is a reason for having none."""
+    tensor, provenance = stages.tensors[name], stages.construction.provenance[name]
+    run = stages.probe if isinstance(stages.probe, Probe) else None
+    known = statistics if isinstance(statistics, Statistics) else None
+    use = stages.usage.uses.get(name)
     shape = tuple(tensor.shape) if not is_lazy(tensor) else ()
     unreached = run is not None and use is None and isinstance(tensor, nn.Parameter)
+    confirmations = {} if isinstance(stages.confirmations, Missing) else stages.confirmations
     kind: Literal["parameter", "buffer"] = "parameter" if isinstance(tensor, nn.Parameter) else "buffer"
     return record_class(kind, use, known)(
         name=name,
@@ -119,17 +96,35 @@ def _tensor(
         owner_package=owner.package if owner else None,
         aliases=tuple(other for other in names if other != name),
         requires_grad=tensor.requires_grad,
-        unread=figures if isinstance(figures, str) else None,
+        unread=statistics if isinstance(statistics, str) else None,
         provenance=provenance,
         statistics=known,
-        padding=padding(tensor, owner, use) if known is not None else None,
+        padding=_padding(tensor, owner, use) if known is not None else None,
         use=use,
         schemes=schemes(known, shape, use, provenance.last_write) if known is not None else (),
         gradient=run.gradients.get(name) if run else None,
-        confirmation=gathered.confirmations.get(name),
-        mention=mention(gathered.construction.model, name) if unreached else None,
+        confirmation=confirmations.get(name),
+        mention=mention(stages.construction.model, name) if unreached else None,
         updated=run is not None and name in run.updated,
     )
+
+
+def _padding(tensor: torch.Tensor, owner: ModuleRecord | None, use: Use | None) -> Padding | None:
+    """The padding row, told by the lookup itself or by `padding_idx` of the module that holds the table."""
+    if tensor.dim() != 2 or tensor.is_meta or tensor.layout is not torch.strided:
+        return None
+    looked_up = use is not None and (use.role == "lookup" or use.lookup_too)
+    row = use.padding if use is not None else None
+    if row is None and owner is not None and (looked_up or owner.class_name in LOOKUPS):
+        setting = owner.settings.get("padding_idx")
+        row = setting if type(setting) is int else None
+    if row is None or not -len(tensor) <= row < len(tensor):
+        return None
+    row %= len(tensor)
+    return Padding(row, float(tensor.detach()[row].abs().max()) if tensor.shape[1] else 0.0)
+
+
+# ---------------------------------------------------------------- signals
 
 
 def _with_signals(evidence: Evidence, run: Probe, analysis: Usage, model: nn.Module) -> Evidence:

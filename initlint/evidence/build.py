@@ -8,23 +8,57 @@ from typing import Literal, NamedTuple
 
 from initlint.finding import Site
 
-
 # ---------------------------------------------------------------- construct: who wrote the values
+#: How values came into a tensor.
+Via = Literal[
+    "constructor",  # of the torch.nn module that owns it
+    "reset",  # reset_parameters of such a module, run once more
+    "initialiser",  # torch.nn.init or a stand-in for it, or an in-place draw or fill: Tensor.normal_
+    "arithmetic",  # any other operation in place: Tensor.mul_
+    "assignment",  # of some of the elements: Tensor.__setitem__, Tensor.index_copy_
+    "copy",  # Tensor.copy_
+    "load",  # load_state_dict
+    "method",  # another function of torch.nn
+    "allocation",  # with its memory, as a result of any kind: torch.randn, torch.tensor, torch.mul
+    "clone",  # with its memory, as another tensor's values: Tensor.clone, copy.deepcopy, Tensor.to
+    "unseen",  # in a way that the recorder did not see: a pointer, NumPy
+]
+
+
 @dataclass(frozen=True, slots=True)
 class Write:
     """One write to the values of a tensor, seen while the model was built."""
 
     order: int  # position among all writes of the build
-    operation: str  # as a user spells it: "nn.init.zeros_", "Tensor.normal_", "load_state_dict"
+    operation: str  # for people, as a user spells it: "nn.init.zeros_", "Tensor.normal_", "load_state_dict"
+    function: str  # its plain name: "zeros_", "normal_", "load_state_dict"
+    via: Via
     kind: Literal["random", "constant", "copy", "transform", "unknown"]
     site: Site  # the innermost line outside torch
     callers: tuple[Site, ...] = ()  # from `site` outwards, lines outside torch only
     arguments: Mapping[str, float | int | str | bool] = field(default_factory=dict)
     elements: int = 0  # how many elements it covered
-    default: bool = False  # made by the constructor of the torch.nn module that owns the tensor
     pretrained: bool = False  # copied from loaded values (load_state_dict, torch.load, from_pretrained)
     replaces: bool = True  # keeps nothing of what the elements held before
     own: bool = False  # computed from what the tensor itself held before
+    literal: frozenset[float] = frozenset()  # numbers asked for that stand as such in a file on the way
+
+    @property
+    def default(self) -> bool:
+        """The constructor of the torch.nn module that owns the tensor made it."""
+        return self.via == "constructor"
+
+    @property
+    def restores(self) -> bool:
+        """It put stored values in place: pretrained ones, or a state dict of this build."""
+        return self.pretrained or self.via == "load"
+
+
+class Statement(NamedTuple):
+    """What the statement at a line does with local names."""
+
+    extends: str | None = None  # whose attribute or entry it sets: `model` of `model.head = …`
+    works_on: frozenset[str] = frozenset()  # what it calls methods of or hands on: `model.apply(f)`
 
 
 class Seeding(NamedTuple):
@@ -47,11 +81,12 @@ class Provenance:
     construction: Site | None = None
     writes: tuple[Write, ...] = ()
     unwritten: int = 0
-    copied_from: str | None = None  # name of the tensor whose values these are (deepcopy, clone)
-    outdated: str | None = None  # name of the tensor whose values these were before it was written again
+    copied_from: str | None = None  # the tensor whose values these are (deepcopy, clone); None if their own
+    outdated: str | None = None  # the tensor whose values these were until it was written again; else None
     origins: tuple[Write, ...] = ()  # operations on temporaries that the last write took its values from
-    flush: Write | None = None  # the conversion that turned values into zeros: `arguments["flushed"]` of them
-    seeding: Seeding | None = None  # the last one before the values were drawn
+    #: the conversion that turned values into zeros, `arguments["flushed"]` of them; None where none did
+    flush: Write | None = None
+    seeding: Seeding | None = None  # the last one before the values were drawn; None where there was none
     frozen: Site | None = None  # the line that set requires_grad to False; None where it was born so
 
     @property
@@ -67,14 +102,13 @@ class Provenance:
     @property
     def explicit(self) -> tuple[Write, ...]:
         """Writes that a line asked for: not those of constructors of torch.nn, allocations and moves."""
-        return tuple(
-            write
-            for write in self.writes
-            if not write.default
-            and not write.operation.startswith("torch.")
-            and not write.operation.endswith(".reset_parameters")
-            and write.operation not in ("copy.deepcopy", "Tensor.clone", "Tensor.to", "external")
-        )
+        implicit = ("constructor", "reset", "allocation", "clone", "unseen")
+        return tuple(write for write in self.writes if write.via not in implicit)
+
+    @property
+    def loaded(self) -> bool:
+        """Some of the values were loaded from a file."""
+        return any(write.pretrained for write in self.writes)
 
     @property
     def site(self) -> Site | None:
@@ -92,7 +126,21 @@ class LostWrite:
     write: Write
     reason: Literal["temporary", "parametrized", "replaced", "detached", "unused", "entry"]
     subject: str  # the parameter or module it was meant for, as far as known; else ""
-    detail: str = ""
+    source: str = ""  # operation that made the temporary; tensor that is recomputed from its parametrization
+    end: Literal["dropped", "rebound", "unread"] | None = None  # what the line did with an unused result
+
+
+class Miss(NamedTuple):
+    """A parameter or module that did not pass a test, and what brings it near to what the test looks for."""
+
+    member: str
+    #: "name": its name, or the end of it, is the string but for case and separators; "part": a part of its
+    #: name is spelled like a part of the string; "class": its class is of the family; "spelling": the class
+    #: is the one, spelled otherwise; "unasked": only a module that holds it was asked; "attribute": it has
+    #: one spelled like the one looked for; "handed": a parameter was handed in where a module is looked for
+    relation: Literal["name", "part", "class", "spelling", "unasked", "attribute", "handed"]
+    found: str = ""  # the name, class or attribute that it has
+    similarity: float = 1.0  # of the two spellings, difflib's ratio; 1 where one holds the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +151,21 @@ class MemberTest:
     text: str  # the test as written: name == "c_proj.weight"
     kind: Literal["name", "class", "attribute", "object"]
     passed: int  # how often it was true
-    near: tuple[str, ...]  # parameters or modules that did not pass though it was meant for them
-    detail: str = ""  # what those are: "ConvTranspose1d, not Conv1d"
+    missed: tuple[Miss, ...]
+    wanted: tuple[str, ...] = ()  # strings it looks for, names of classes or of an attribute
+    names: int = 0  # how many names it was asked of
     matched: tuple[str, ...] = ()  # kind "name": members whose names passed
-    plain: bool = True  # the near ones were plainly meant; else they only come nearest
     caller: Site | None = None  # the line that handed in a parameter (kind "object") or what is looked for
+
+    @property
+    def near(self) -> tuple[str, ...]:
+        """The members that it missed."""
+        return tuple(miss.member for miss in self.missed)
+
+    @property
+    def literal(self) -> bool:
+        """It spells what it looks for itself."""
+        return self.kind == "attribute" or any(wanted in self.text for wanted in self.wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +184,8 @@ class ModuleRecord:
     reset_called: bool = False
     reset_site: Site | None = None  # where that method is defined
     default_of: Site | None = None  # it is the default of an argument of the function defined there
-    calls: int | None = None  # times its forward ran in one probe
+    sigmoid: bool = False  # the file that constructs it speaks of sigmoids, or of losses with one inside
+    calls: int | None = None  # times its forward ran in one probe; None without a probe
 
     @property
     def path(self) -> str:
@@ -151,40 +210,8 @@ class Unregistered:
     site: Site | None = None  # where its container is made, else where it was put there, else made
     assigned: Site | None = None  # where its owner puts it in its place, or where forward leads to its making
     made: Site | None = None  # where it, or the first of its tensors, was made
-    reached: bool | None = None  # took part in the probe
+    reached: bool | None = None  # took part in the probe; None without a probe
     persistent_state: bool = False  # the model moves or saves it itself
-
-    @property
-    def held(self) -> str:
-        """What holds it, in words."""
-        return {
-            "list": "a plain list",
-            "dict": "a plain dict",
-            "tuple": "a tuple",
-            "attribute": "a plain attribute",
-            "object": "an object that is no module",
-            "class": "the class, not the instance,",
-            "closure": "a closure",
-            "global": "a global variable",
-        }.get(self.container, self.container)
-
-    @property
-    def remedy(self) -> str:
-        """What registers it, for a module or parameter."""
-        kind = {"module": "Module", "parameter": "Parameter"}.get(self.kind, "Buffer")
-        if self.container in ("list", "tuple"):
-            return f"nn.{kind}List in place of the {self.container}"
-        if self.container == "dict":
-            return f"nn.{kind}Dict in place of the dict"
-        if self.kind == "parameter" and self.container == "attribute":
-            return "assign an nn.Parameter that already has its final values, dtype and device"
-        return f"assign the {self.kind} to an attribute of the module"
-
-    @property
-    def places(self) -> tuple[tuple[Site, str], ...]:
-        """Further lines of its story, with what happened there."""
-        told = ((self.assigned, "assigned here"), (self.made, "made here"))
-        return tuple((site, what) for site, what in told if site is not None and site != self.site)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +223,6 @@ class Tie:
     declared_by: str  # "constructor", "_tied_weights_keys", "tie_weights", "memory", "values"
     site: Site | None = None  # the line that tied, or the line that broke the tie
     tied: Site | None = None  # where a broken tie once was made
-    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from initlint.evidence.build import (
     ModuleRecord,
     Provenance,
     Rebuild,
+    Statement,
     Tie,
     Unregistered,
 )
@@ -37,19 +38,19 @@ class Tensor:
     dtype: str
     owner: str = ""  # path of the module that holds it
     owner_class: str = ""  # class name of that module
-    owner_package: str | None = None
+    owner_package: str | None = None  # installed package that defines the class; None for the user's own
     aliases: tuple[str, ...] = ()  # further names of the very same object
     requires_grad: bool = True
-    unread: str | None = None  # why there are no statistics
+    unread: str | None = None  # why its values cannot be read; None where they can
     provenance: Provenance = Provenance()
-    statistics: Statistics | None = None
-    padding: Padding | None = None  # of a lookup table with a padding index
-    use: Use | None = None
+    statistics: Statistics | None = None  # None where `unread`, or where no rule needs any
+    padding: Padding | None = None  # None but for a lookup table with a padding index
+    use: Use | None = None  # None where no graph reaches it
     schemes: tuple[Scheme, ...] = ()
-    gradient: Gradient | None = None
-    confirmation: Confirmation | None = None
+    gradient: Gradient | None = None  # None without a backward, and for what is not trained
+    confirmation: Confirmation | None = None  # None where nothing was suspected or no step could be run
     updated: bool = False  # the probe's forward changed it
-    #: of one that the probe did not reach: where the code of the classes around it speaks of it
+    #: where the code of the classes around it speaks of it; None unless the probe did not reach it
     mention: Literal["forward", "elsewhere", "nowhere"] | None = None
 
     @property
@@ -136,7 +137,6 @@ def record_class(
 class Evidence:
     """All that rules may know about one built model."""
 
-    model_class: str
     tensors: tuple[Tensor, ...] = ()
     modules: tuple[ModuleRecord, ...] = ()
     signals: tuple[Signal, ...] = ()
@@ -145,10 +145,11 @@ class Evidence:
     unregistered: tuple[Unregistered, ...] = ()
     created_in_forward: tuple[Unregistered, ...] = ()
     ties: tuple[Tie, ...] = ()
-    rebuild: Rebuild | None = None
+    rebuild: Rebuild | None = None  # None where the model was not built again
+    #: lines of functions that initialise modules and construct further ones afterwards
+    statements: Mapping[Site, Statement] = field(default_factory=dict)
     logits: tuple[Logits, ...] = ()
     couplings: tuple[Coupling, ...] = ()
-    build_site: Site | None = None  # the target's own line
     dtype: str = "float32"  # the probe's
     training: bool = True
     available: frozenset[str] = frozenset()  # kinds of evidence that were gathered

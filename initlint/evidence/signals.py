@@ -42,28 +42,29 @@ class Signal:
     depth: int  # weights on the longest path from the input to here
     site: Site | None  # user's line that ran it
     forward: Scale
-    backward: Scale | None = None
+    backward: Scale | None = None  # of its gradient; None where none arrived
     weights: tuple[str, ...] = ()  # parameters consumed directly
     sources: tuple[str, ...] = ()  # nodes of the nearest signals flowing in; a residual's stream first
-    input_rms: float | None = None  # a product with a weight: rms of the data that it multiplies
+    input_rms: float | None = None  # rms of the data that a weight multiplies; None but for such products
     units: int = 0  # channels or features of the output
     dead_units: int = 0  # units that were zero for every observation
     observations: int = 0  # values seen per unit (batch × positions)
     saturated: float = 0.0  # fraction on the flat part of the activation
-    across_inputs: float | None = None  # std over the batch / rms: 0 when outputs do not depend on the input
+    #: std over the batch / rms: 0 when outputs do not depend on the input; None without two inputs to compare
+    across_inputs: float | None = None
     independence: float = 1.0  # share of the inputs that differ in ways of their own; the rest are mixtures
     residual: bool = False  # output of a residual addition
-    branch_ratio: float | None = None  # residual addition: rms of the branch / rms of the stream
+    branch_ratio: float | None = None  # rms of the branch / of the stream; None but for a residual addition
     leaves: bool = False  # is an output of the model, or becomes one without another signal
     summands: tuple[tuple[str, ...], ...] = ()  # addition: the last weights behind each operand
-    operands: tuple[float, float] | None = None  # addition: rms of each operand
+    operands: tuple[float, float] | None = None  # rms of each operand; None but for an addition
 
 
 @dataclass(frozen=True, slots=True)
 class Gradient:
     """A parameter's gradient after one backward."""
 
-    scale: Scale | None  # None: no gradient arrived
+    scale: Scale | None  # None where no gradient arrived
     duplicates: tuple[int, ...] = ()  # per axis: slices whose gradients equal an earlier slice's
     underflow: float = 0.0  # fraction that is zero in the probe's dtype but not in float32
 
@@ -76,7 +77,6 @@ class Confirmation:
     zero_gradient: bool  # the gradient was exactly zero at every step
     stuck_units: int = 0  # units that were equal to another at the start and still are
     units: int = 0
-    axis: int = 0
 
 
 @dataclass(frozen=True, slots=True)

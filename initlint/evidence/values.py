@@ -30,9 +30,8 @@ class Statistics:
     duplicates: tuple[int, ...] = ()  # per axis: slices that are exact copies of an earlier slice
     constant_slices: tuple[int, ...] = ()  # per axis: slices that are one constant
     sample: tuple[float, ...] = ()  # up to 512 sorted values, drawn evenly over the tensor
-    orthogonality: float | None = (
-        None  # how far W·Wᵀ of some rows (columns, if fewer) is from a multiple of I
-    )
+    #: how far W·Wᵀ of some rows (columns, if fewer) is from a multiple of I; None for what is no matrix
+    orthogonality: float | None = None
     parts: tuple[Statistics, ...] = ()  # equal slices along axis 0 that a fused tensor is made of
 
     @property
@@ -72,12 +71,13 @@ class Scheme:
         "uniform", "normal", "truncated", "orthogonal", "constant", "sparse", "identity", "unknown"
     ]
     std: float
-    bound: float | None = None  # largest magnitude that the scheme gives; None when unbounded
-    gain: float | None = None
-    fan: int | None = None
-    fan_mode: str | None = None  # "fan_in", "fan_out", "fan_avg"
+    bound: float | None = None  # largest magnitude that the scheme gives; None where unbounded
+    gain: float | None = None  # None where the scheme takes none
+    fan: int | None = None  # None where the scheme does not depend on a fan
+    fan_mode: str | None = None  # "fan_in", "fan_out", "fan_avg"; None likewise
     text: str = ""  # as to be shown: "kaiming_uniform_(a=√5)"
     formula: str = ""  # of the std, or of the bound of a uniform: "1/√fan_in"
     mean: float = 0.0  # centre of the distribution
-    reading: Literal["true", "nn.init"] | None = None  # whose fan: the traced use's, or the stored shape's
+    #: whose fan: the traced use's, or that of the stored shape; None without a fan
+    reading: Literal["true", "nn.init"] | None = None
     fit: Literal["all", "bulk"] = "all"  # "bulk": fits but for single values that stand out

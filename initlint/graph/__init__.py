@@ -1,17 +1,21 @@
 """The recorded graph, and how it uses every tensor."""
 
 from initlint.graph import aten
-from initlint.graph.recorder import Leaf, Made, Recorder, Trace, ancestors, symbolic
+from initlint.graph.online import OnlineGraph, shape_of, source_of
+from initlint.graph.recorder import GraphRecorder, Leaf, Made, Trace, ancestors, symbolic
 from initlint.graph.usage import Usage, usage
 
 __all__ = [
+    "GraphRecorder",
     "Leaf",
     "Made",
-    "Recorder",
+    "OnlineGraph",
     "Trace",
     "Usage",
     "ancestors",
     "aten",
+    "shape_of",
+    "source_of",
     "symbolic",
     "usage",
 ]

@@ -1,18 +1,19 @@
-"""What happens to the data between weights: activations, normalisations, residual additions, depth.
+"""What happens to the data between weights: activations, normalisations, attention, depth.
 
-Two linear passes over a consumed graph, one along the data and one against it.
+Two linear passes over a graph that was walked, one along the data and one against it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from torch import fx
+from torch.fx import Node
 
 from initlint.graph import aten
 from initlint.graph.propagation import SPLITTING, argument
-from initlint.graph.residuals import REARRANGED, gates, residuals
-from initlint.graph.state import Consumption, Flow
+from initlint.graph.residuals import REARRANGED, gates
+from initlint.graph.state import GraphState, NodeState
 
 #: Activations whose product with their own argument is another activation.
 GATED = {
@@ -27,261 +28,233 @@ GATED = {
 _ROOTS = frozenset({"aten.sqrt", "aten.rsqrt"})
 _DEVIATIONS = frozenset({"aten.std", "aten.std_mean", "aten.norm", "aten.linalg_vector_norm"})
 _MOMENTS = _DEVIATIONS | frozenset({"aten.mean", "aten.sum", "aten.var", "aten.var_mean"})
-
-
-def flow(seen: Consumption) -> Flow:
-    """Follow the data through the graph."""
-    count = len(seen.nodes)
-    facts = Flow(
-        depth=[0] * count,
-        base=list(range(count)),
-        activation=[None] * count,
-        within=set(),
-        norm=[False] * count,
-        normalised=[False] * count,
-        attention=[False] * count,
-        following=["none"] * count,
-        normalised_after=[False] * count,
-        reaches_output=[False] * count,
-        residual={},
-        ends=set(),
-        gains=set(),
-    )
-    _along(seen, facts)
-    _against(seen, facts)
-    residuals(seen, facts)
-    return facts
+_PRODUCTS = aten.CONTRACTIONS | {"aten.einsum"}
 
 
 # ---------------------------------------------------------------- along the data
-def _along(seen: Consumption, facts: Flow) -> None:
-    inner: dict[int, int] = {}  # activation -> the node whose elementwise function it is applied to
-    moments: dict[int, tuple[int, bool]] = {}  # statistic of a node, and whether it is of the node's own unit
-    scores: set[int] = set()  # attention weights
-    for i, name in enumerate(seen.names):
-        if not seen.data[i]:
-            continue
-        flowing = seen.flowing[i]
-        facts.depth[i] = max((facts.depth[p] for p in seen.before[i]), default=0) + seen.contracts[i]
-        if not flowing:
-            if name in aten.DECISIONS and seen.before[i]:
-                facts.base[i] = facts.base[seen.before[i][0]]
-            continue
-        if seen.contracts[i]:
-            continue
-        _rebase(seen, facts, i, name)
-        _measure(seen, facts, moments, i, name)
-        function = _activation(seen, i, name)
-        if function is not None:
-            inner[i] = facts.base[flowing[0]]
-            facts.base[i], facts.activation[i] = i, function
-        elif name in aten.NORMS:
-            facts.norm[i] = True
-        elif len(flowing) >= 2:
-            _combine(seen, facts, inner, moments, i, name)
-        _attend(seen, facts, scores, i, name)
-        facts.normalised[i] = facts.norm[i] or _still_normalised(facts, flowing, name)
 
 
-def _rebase(seen: Consumption, facts: Flow, i: int, name: str) -> None:
-    """An elementwise function of one node, without stored tensors, keeps that node as its base."""
-    flowing = seen.flowing[i]
+@dataclass(slots=True)
+class _Along:
+    """What only this pass needs to know."""
+
+    inner: dict[NodeState, NodeState] = field(default_factory=dict)  # activation -> base of its argument
+    #: Statistic of a node -> that node, and whether the statistic is of the node's own unit.
+    moments: dict[NodeState, tuple[NodeState, bool]] = field(default_factory=dict)
+    scores: set[NodeState] = field(default_factory=set)  # attention weights
+
+
+def find_activations(graph: GraphState) -> None:
+    """Find activations, normalisations and attention, and count the weights before each node."""
+    known = _Along()
+    for node in graph.nodes:
+        if not node.data:
+            continue
+        node.depth = max((p.depth for p in node.before), default=0) + node.contracts
+        if not node.flowing:
+            if node.operator in aten.DECISIONS and node.before:
+                node.base = node.before[0].base
+        elif not node.contracts:
+            _classify(node, known)
+
+
+def _classify(node: NodeState, known: _Along) -> None:
+    """What a node without a weight of its own does to the data."""
+    node.base = _base(node)
+    _measure(node, known)
+    function = _function(node)
+    if function is not None:
+        known.inner[node] = node.flowing[0].base
+        node.base, node.activation = node, function
+    elif node.operator in aten.NORMS:
+        node.norm = True
+    elif node.operator == "aten.where":
+        _combine_branches(node, known)
+    elif len(node.flowing) == 2:
+        _combine(node, known)
+    _attend(node, known)
+    node.normalised = node.norm or _is_still_normalised(node)
+
+
+def _base(node: NodeState) -> NodeState:
+    """The base of the one node of which this one is an elementwise function, without stored tensors."""
+    name, flowing = node.operator, node.flowing
     if name == "getitem":
-        parent = seen.names[flowing[0]]
-        if parent not in SPLITTING and seen.nodes[i].args[1] == 0:
-            facts.base[i] = facts.base[flowing[0]]
-        return
-    if name not in REARRANGED and name not in aten.POINTWISE:
-        return
-    bases = {facts.base[p] for p in flowing}
-    plain = name in REARRANGED or len(seen.nodes[i].all_input_nodes) == len(flowing)
-    if len(bases) == 1 and plain:
-        facts.base[i] = bases.pop()
+        first = flowing[0].operator not in SPLITTING and node.fx.args[1] == 0
+        return flowing[0].base if first else node
+    bases = {p.base for p in flowing}
+    plain = name in REARRANGED or (name in aten.POINTWISE and len(node.inputs) == len(flowing))
+    return bases.pop() if plain and len(bases) == 1 else node
 
 
-def _activation(seen: Consumption, i: int, name: str) -> str | None:
-    node = seen.nodes[i]
+def _function(node: NodeState) -> str | None:
+    """The activation that one operator computes."""
+    name = node.operator
     if name in ("aten.clamp", "aten.clamp_min", "aten.hardtanh"):
-        low = argument(node, "min", argument(node, "min_val"))
-        high = argument(node, "max", argument(node, "max_val"))
+        low = argument(node.fx, "min", argument(node.fx, "min_val"))
+        high = argument(node.fx, "max", argument(node.fx, "max_val"))
         if low == 0 and high in (None, 6):
             return "relu" if high is None else "relu6"
         return "hardtanh" if name == "aten.hardtanh" else None
-    if name in aten.SOFTMAXES:
-        return "softmax"
-    if name == "aten.elu" and isinstance(outer := argument(node, "scale"), float) and outer != 1:
+    if name == "aten.elu" and isinstance(outer := argument(node.fx, "scale"), float) and outer != 1:
         return "selu"
-    return aten.ACTIVATIONS.get(name)
+    return aten.activation(name)
 
 
-def _measure(seen: Consumption, facts: Flow, moments: dict[int, tuple[int, bool]], i: int, name: str) -> None:
+def _measure(node: NodeState, known: _Along) -> None:
     """Follow means, variances and norms of a node on their way back to it."""
-    flowing = seen.flowing[i]
-    known = [moments[p] for p in flowing if p in moments]
-    if len(known) == len(flowing) and len({base for base, _ in known}) == 1:
-        rooted = any(root for _, root in known) or name in _ROOTS
+    name, flowing = node.operator, node.flowing
+    moments = [known.moments[p] for p in flowing if p in known.moments]
+    if len(moments) == len(flowing) and len({base for base, _ in moments}) == 1:
+        rooted = any(root for _, root in moments) or name in _ROOTS
         if name == "aten.pow":
-            exponent = argument(seen.nodes[i], "exponent")
+            exponent = argument(node.fx, "exponent")
             rooted = rooted or (isinstance(exponent, float) and abs(exponent) == 0.5)
-        moments[i] = known[0][0], rooted
+        known.moments[node] = moments[0][0], rooted
     elif name in _MOMENTS:
-        moments[i] = facts.base[flowing[0]], name in _DEVIATIONS
+        known.moments[node] = flowing[0].base, name in _DEVIATIONS
 
 
-def _combine(
-    seen: Consumption,
-    facts: Flow,
-    inner: dict[int, int],
-    moments: dict[int, tuple[int, bool]],
-    i: int,
-    name: str,
-) -> None:
-    """Activations and normalisations that are spelled out: x · f(x), x / norm(x), where(x > 0, x, a·x)."""
-    flowing = seen.flowing[i]
-    if name == "aten.where":
-        bases = {facts.base[p] for p in seen.before[i]}
-        base = facts.base[flowing[0]]
-        if len(bases) == 1 and seen.names[seen.before[i][0]] in aten.DECISIONS:
-            inner[i], facts.base[i], facts.activation[i] = base, i, "leaky_relu"
-        return
-    if len(flowing) != 2:
-        return
-    for x, other in (flowing, flowing[::-1]):
-        base, gate = facts.base[x], facts.base[other]
-        if name in aten.DIVISIONS and _is_gained(seen, facts, moments, x, other):
-            facts.norm[i], facts.base[i] = True, i
-            facts.gains.add(x)
+def _combine_branches(node: NodeState, known: _Along) -> None:
+    """where(x > 0, x, a·x)."""
+    bases = {p.base for p in node.before}
+    if len(node.flowing) >= 2 and len(bases) == 1 and node.before[0].operator in aten.DECISIONS:
+        known.inner[node] = node.flowing[0].base
+        node.base, node.activation = node, "leaky_relu"
+
+
+def _combine(node: NodeState, known: _Along) -> None:
+    """Activations and normalisations that are spelled out with two operands: x · f(x), x / norm(x)."""
+    name, moments = node.operator, known.moments
+    for x, other in (node.flowing, node.flowing[::-1]):
+        if name in aten.DIVISIONS and _is_gained(x, other, known):
+            node.norm, node.base, x.gained = True, node, True
             return
-        if other in moments and moments[other][0] == base and x not in moments:
+        if other in moments and moments[other][0] is x.base and x not in moments:
             if name in aten.ADDITIONS and not moments[other][1]:
-                facts.base[i] = base
+                node.base = x.base
             elif name in aten.MULTIPLICATIONS | aten.DIVISIONS and moments[other][1]:
-                facts.norm[i], facts.base[i] = True, i
+                node.norm, node.base = True, node
             return
-        function = facts.activation[gate]
-        if name not in aten.MULTIPLICATIONS or function not in GATED:
-            continue
-        argument_base = inner.get(gate, -1)
-        if argument_base != base and facts.activation[argument_base] == "softplus" and function == "tanh":
-            facts.within.add(argument_base)
-            argument_base, function = inner[argument_base], "softplus"
-        if argument_base == base:
-            facts.within.add(gate)
-            gated = "gelu" if function == "sigmoid" and _quick(seen, gate) else GATED[function]
-            facts.activation[i], facts.base[i], inner[i] = gated, i, base
+        if name in aten.MULTIPLICATIONS and _is_gated(node, x, other.base, known):
             return
 
 
-def _is_gained(
-    seen: Consumption, facts: Flow, moments: dict[int, tuple[int, bool]], product: int, deviation: int
-) -> bool:
-    """`product` is gain · (x - mean), which the deviation of x is to divide."""
-    factors = seen.flowing[product]
+def _is_gained(product: NodeState, deviation: NodeState, known: _Along) -> bool:
+    """Whether `product` is gain · (x - mean), which the deviation of x is to divide."""
     return (
-        seen.names[product] in aten.MULTIPLICATIONS
-        and len(factors) == 1
-        and len(seen.nodes[product].all_input_nodes) == 2
-        and moments.get(deviation) == (facts.base[factors[0]], True)
+        product.operator in aten.MULTIPLICATIONS
+        and len(product.flowing) == 1
+        and len(product.inputs) == 2
+        and known.moments.get(deviation) == (product.flowing[0].base, True)
     )
 
 
-def _quick(seen: Consumption, gate: int) -> bool:
-    """A sigmoid of 1.702 x: the sigmoid approximation of GELU (Hendrycks & Gimpel 2016, section 2)."""
-    before = seen.nodes[seen.flowing[gate][0]]
-    return any(isinstance(a, float) and abs(a - 1.702) < 1e-3 for a in before.args)
+def _is_gated(node: NodeState, x: NodeState, gate: NodeState, known: _Along) -> bool:
+    """Whether the product of `x` with a gate is an activation of `x`; it is noted then."""
+    function = gate.activation
+    if function not in GATED:
+        return False
+    inner = known.inner.get(gate)
+    if inner is not None and inner is not x.base and inner.activation == "softplus" and function == "tanh":
+        inner.partial = True
+        inner, function = known.inner[inner], "softplus"
+    if inner is not x.base:
+        return False
+    gate.partial = True
+    node.activation = "gelu" if function == "sigmoid" and _is_quick(gate) else GATED[function]
+    node.base, known.inner[node] = node, inner
+    return True
 
 
-def _attend(seen: Consumption, facts: Flow, scores: set[int], i: int, name: str) -> None:
-    flowing = seen.flowing[i]
+def _is_quick(gate: NodeState) -> bool:
+    """Whether a sigmoid is of 1.702 x: an approximation of GELU (Hendrycks & Gimpel 2016, section 2)."""
+    return any(isinstance(a, float) and abs(a - 1.702) < 1e-3 for a in gate.flowing[0].fx.args)
+
+
+def _attend(node: NodeState, known: _Along) -> None:
+    """Note what computes or applies attention weights, and where the weights go."""
+    name = node.operator
+    scored = any(p in known.scores for p in node.flowing)
     if name in aten.SOFTMAXES:
-        scores.add(i)
+        known.scores.add(node)
     elif name in aten.ATTENTIONS:
-        facts.attention[i] = True
-    elif name in aten.CONTRACTIONS or name == "aten.einsum":
-        facts.attention[i] = any(p in scores for p in flowing)
-    elif any(p in scores for p in flowing) and (
-        name in REARRANGED or name in aten.MULTIPLICATIONS or name == "getitem"
-    ):
-        scores.add(i)
+        node.attention = True
+    elif name in _PRODUCTS:
+        node.attention = scored
+    elif scored and (name in REARRANGED or name in aten.MULTIPLICATIONS or name == "getitem"):
+        known.scores.add(node)
 
 
-def _still_normalised(facts: Flow, flowing: Sequence[int], name: str) -> bool:
+def _is_still_normalised(node: NodeState) -> bool:
+    flowing: Sequence[NodeState] = node.flowing
     if len(flowing) > 1:
         # Masks, which no weight made, and gates leave the scale to the other operand.
-        if name in aten.MULTIPLICATIONS:
-            flowing = [p for p in flowing if facts.depth[p] and p not in gates(facts, flowing)]
-        elif name in aten.ADDITIONS:
-            flowing = [p for p in flowing if facts.depth[p]]
-    return bool(flowing) and all(facts.normalised[p] for p in flowing)
+        if node.operator in aten.MULTIPLICATIONS:
+            flowing = [p for p in flowing if p.depth and p not in gates(flowing)]
+        elif node.operator in aten.ADDITIONS:
+            flowing = [p for p in flowing if p.depth]
+    return bool(flowing) and all(p.normalised for p in flowing)
 
 
 # ---------------------------------------------------------------- against the data
-def _against(seen: Consumption, facts: Flow) -> None:
-    count = len(seen.nodes)
-    users: list[list[int]] = [[] for _ in range(count)]
-    for i in range(count):
-        for p in seen.flowing[i]:
-            users[p].append(i)
-    feeds = [False] * count  # another weight follows
-    attends = [False] * count  # takes part in attention before another weight
-    settled: list[bool | None] = [None] * count
-    for i in range(count - 1, -1, -1):
-        if not users[i]:
+
+
+def find_following(graph: GraphState) -> None:
+    """Find what each node meets before the next weight: an activation, a normalisation, the output."""
+    users: dict[NodeState, list[NodeState]] = {node: [] for node in graph.nodes}
+    for node in graph.nodes:
+        for p in node.flowing:
+            users[p].append(node)
+    feeds: set[NodeState] = set()  # another weight follows
+    attends: set[NodeState] = set()  # takes part in attention before another weight
+    settled: dict[NodeState, bool] = {}  # whether a normalisation comes first, where anything is met
+    for node in reversed(graph.nodes):
+        after = users[node]
+        if not after:
             continue
-        functions = [_met(seen, facts, i, u) for u in users[i]]
-        facts.following[i] = next((f for f in functions if f != "none"), "none")
-        settled[i] = _settled(seen, facts, settled, users[i])
-        facts.normalised_after[i] = bool(settled[i])
-        if not facts.attention[i] and not seen.contracts[i] and seen.names[i] in aten.CONTRACTIONS:
-            facts.attention[i] = facts.following[i] == "softmax"
-        feeds[i] = any(seen.contracts[u] or feeds[u] for u in users[i])
-        attends[i] = any(
-            facts.attention[u] or (attends[u] and not seen.contracts[u] and not facts.norm[u])
-            for u in users[i]
-        )
-        facts.reaches_output[i] = not attends[i] and any(
-            seen.nodes[u].op == "output"
-            or (
-                facts.reaches_output[u]
-                and not seen.contracts[u]
-                and not (feeds[u] and len(seen.flowing[u]) > 1)
-            )
-            for u in users[i]
-        )
+        met = [_activation_met(graph, node, user) for user in after]
+        node.following = next((name for name in met if name != "none"), "none")
+        first = _is_normalised_first(settled, after)
+        if first is not None:
+            settled[node] = node.normalised_after = first
+        if not node.attention and not node.contracts and node.operator in aten.CONTRACTIONS:
+            node.attention = node.following == "softmax"
+        if any(u.contracts or u in feeds for u in after):
+            feeds.add(node)
+        if any(u.attention or (u in attends and not u.contracts and not u.norm) for u in after):
+            attends.add(node)
+        node.reaches_output = node not in attends and any(_leads_out(u, u in feeds) for u in after)
 
 
-def _met(seen: Consumption, facts: Flow, i: int, user: int) -> str:
-    """The activation that one user of node `i` leads to."""
-    if seen.contracts[user] or seen.nodes[user].op == "output":
+def _leads_out(user: NodeState, feeds: bool) -> bool:
+    """Whether what a node uses leaves the model there, or beyond it, without another weight."""
+    if user.fx.op == "output":
+        return True
+    return user.reaches_output and not user.contracts and not (feeds and len(user.flowing) > 1)
+
+
+def _activation_met(graph: GraphState, node: NodeState, user: NodeState) -> str:
+    """The activation that one user of a node leads to."""
+    if user.contracts or user.fx.op == "output":
         return "none"
-    function = facts.activation[user]
-    if function is not None:
-        if user in facts.within:
-            return facts.following[user]
-        return function
-    if seen.names[user] in aten.ATTENTIONS and i in _queries_and_keys(seen, user):
-        return "softmax"
-    return facts.following[user]
+    if user.activation is not None and not user.partial:
+        return user.activation
+    if user.activation is None and user.operator in aten.ATTENTIONS:
+        queries_and_keys = [graph[n] for n in user.fx.args[:2] if isinstance(n, Node)]
+        if node in queries_and_keys:
+            return "softmax"
+    return user.following
 
 
-def _queries_and_keys(seen: Consumption, i: int) -> list[int]:
-    return [seen.position[n] for n in seen.nodes[i].args[:2] if isinstance(n, fx.Node)]
-
-
-def _settled(
-    seen: Consumption, facts: Flow, settled: Sequence[bool | None], users: Sequence[int]
-) -> bool | None:
+def _is_normalised_first(settled: dict[NodeState, bool], users: Sequence[NodeState]) -> bool | None:
     """Whether all ways on meet a normalisation first; a stream that goes on is asked last."""
     branches: list[bool] = []
     stream: list[bool] = []
     for u in users:
-        after = settled[u]
-        if facts.norm[u]:
-            after = True
-        elif seen.contracts[u] or seen.nodes[u].op == "output":
-            after = False
+        after = True if u.norm else False if u.contracts or u.fx.op == "output" else settled.get(u)
         if after is not None:
-            merges = seen.names[u] in aten.ADDITIONS and len(seen.flowing[u]) > 1
+            merges = u.operator in aten.ADDITIONS and len(u.flowing) > 1
             (stream if merges else branches).append(after)
     if branches:
         return all(branches)

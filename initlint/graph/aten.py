@@ -301,20 +301,3 @@ def function(name: str) -> str:
     plain = name.rpartition(".")[2].strip("_")
     norm = next((kind for kind in _KINDS_OF_NORM if kind in plain), None) if name in NORMS else None
     return activation(name) or norm or plain
-
-
-def signal_kind(name: str) -> str:
-    """Signal.kind of an operator's output; "weight" stands for any product or kernel."""
-    if name in CONTRACTIONS or name in RECURRENT or name in FUSED_LAYERS or "embedding" in name:
-        return "weight"
-    if name in ATTENTIONS:
-        return "attention"
-    if name in SOFTMAXES:
-        return "softmax"
-    if name in NORMS:
-        return "norm"
-    if name in ACTIVATIONS:
-        return "activation"
-    if name in ADDITIONS:
-        return "add"
-    return "other"

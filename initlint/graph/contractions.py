@@ -6,77 +6,73 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
-from torch import fx
+from torch.fx import Node
 
 from initlint.graph import aten, layouts
 from initlint.graph.declared_roles import convolution
 from initlint.graph.layouts import Layout
 from initlint.graph.parameter_expressions import multiply
 from initlint.graph.propagation import Factor, argument, factor, numbers, result_shape, transposed
-from initlint.graph.state import Carried, Consumption, Meeting, Operand, Stored
+from initlint.graph.state import Carried, GraphState, Meeting, NodeState, Operand, Stored
 
 
-def contract(seen: Consumption, i: int, node: fx.Node, operands: list[Operand]) -> list[Operand]:
-    """Apply the weight of a product, if it has one, to its data; the operands that are no factor."""
-    name = seen.names[i]
-    factors = _factors(seen, name, node)
+def contract(graph: GraphState, node: NodeState, operands: list[Operand]) -> list[Operand]:
+    """The operands of a product that are no factor, once its weight, if any, is applied to its data."""
+    factors = _factors(graph, node)
     if factors is None:
-        seen.data[i] = any(seen.data[p] for _, p in operands)
+        node.data = any(p.data for _, p in operands)
         return operands
     left, right = factors
-    side = _weight_side(seen, node, left, right)
-    rest = [(place, p) for place, p in operands if p not in factors]
-    if side is None and not (seen.data[left] or seen.data[right]):
-        seen.carried[i] = multiply(seen, i, node, left, right)
+    side = _weight_side(graph, node, left, right)
+    rest = [operand for operand in operands if operand.node not in factors]
+    if side is None and not (left.data or right.data):
+        node.carried = multiply(node, left, right)
         return rest
-    seen.data[i] = True
+    node.data = True
     weight, data = (left, right) if side == 0 else (right, left)
     for p in (data,) if side is not None else factors:
-        for tensor, layout in seen.layouts(p).items() if not seen.data[p] else ():
+        for tensor, layout in p.layouts.items() if not p.data else ():
             # a table of learned or fixed inputs
-            seen.meetings.append(Meeting(tensor, i, "table", None, layouts.labelled(layout)))
-    carried = seen.carried[weight]
-    if side is not None and carried is not None:
-        _apply(seen, i, node, side, carried, data)
+            graph.meetings.append(Meeting(tensor, node, "table", None, layouts.labelled(layout)))
+    if side is not None and weight.carried is not None:
+        _apply(graph, node, side, weight.carried, data)
     return rest
 
 
-def _factors(seen: Consumption, name: str, node: fx.Node) -> tuple[int, int] | None:
-    """Positions of the left and right factor."""
-    if name == "aten.einsum":
-        found = argument(node, "tensors", ())
+def _factors(graph: GraphState, node: NodeState) -> tuple[NodeState, NodeState] | None:
+    """The left and the right factor."""
+    if node.operator == "aten.einsum":
+        found = argument(node.fx, "tensors", ())
     else:
-        places = aten.PRODUCTS.get(name, (0, 1))
-        found = [node.args[p] for p in places if p < len(node.args)]
-    if len(found) != 2 or not all(isinstance(n, fx.Node) for n in found):
+        places = aten.PRODUCTS.get(node.operator, (0, 1))
+        found = [node.fx.args[p] for p in places if p < len(node.fx.args)]
+    if len(found) != 2 or not all(isinstance(n, Node) for n in found):
         return None
-    return seen.position[found[0]], seen.position[found[1]]
+    return graph[found[0]], graph[found[1]]
 
 
 # ---------------------------------------------------------------- who is weight, who is data
 
 
-def _weight_side(seen: Consumption, node: fx.Node, left: int, right: int) -> int | None:
+def _weight_side(graph: GraphState, node: NodeState, left: NodeState, right: NodeState) -> int | None:
     """Which factor is the weight, 0 or 1; None if neither is, or if both make a weight together."""
-    if seen.data[left] and seen.data[right]:
-        stacks = [p for p in (left, right) if seen.carried[p] is not None]
-        return None if len(stacks) != 1 else int(stacks[0] == right)
-    if seen.data[left] or seen.data[right]:
+    if left.data and right.data:
+        stacks = [p for p in (left, right) if p.carried is not None]
+        return None if len(stacks) != 1 else int(stacks[0] is right)
+    if left.data or right.data:
         # What a convolution is applied to is no kernel, even if the data made the kernel.
-        convolves = aten.operation(node.target) in aten.CONVOLUTIONS
-        return None if convolves and not seen.data[left] else int(seen.data[left])
-    module = node.meta.get("module") or ""
-    if "parametrizations" in module:
+        convolves = node.operator in aten.CONVOLUTIONS
+        return None if convolves and not left.data else int(left.data)
+    if "parametrizations" in node.module:
         return None
-    sides = [seen.parameters(left), seen.parameters(right)]
+    sides = [graph.parameters(left), graph.parameters(right)]
     if bool(sides[0]) != bool(sides[1]):
         weight, other = (0, right) if sides[0] else (1, left)
-        helpers = seen.layouts(other)
         # The vectors of a spectral norm are buffers beside the weight.
-        if helpers and all(seen.stored[n].owner == sides[weight][0].owner for n in helpers):
+        if other.layouts and all(graph.stored[n].owner == sides[weight][0].owner for n in other.layouts):
             return None
         return weight
-    tests: tuple[Callable[[Stored], bool], ...] = (lambda t: inside(t.owner, module), _declared)
+    tests: tuple[Callable[[Stored], bool], ...] = (lambda t: is_inside(t.owner, node.module), _is_declared)
     for test in tests:
         left_is, right_is = (any(test(tensor) for tensor in side) for side in sides)
         if left_is != right_is:
@@ -84,54 +80,54 @@ def _weight_side(seen: Consumption, node: fx.Node, left: int, right: int) -> int
     return None
 
 
-def inside(path: str, module: str) -> bool:
-    """A module path lies in a module."""
+def is_inside(path: str, module: str) -> bool:
+    """Whether a module path lies in a module."""
     return not module or path == module or path.startswith(f"{module}.")
 
 
-def _declared(tensor: Stored) -> bool:
+def _is_declared(tensor: Stored) -> bool:
     return tensor.declared is not None and tensor.declared.role in ("matrix", "kernel", "recurrent")
 
 
 # ---------------------------------------------------------------- the product
 
 
-def _apply(seen: Consumption, i: int, node: fx.Node, side: int, carried: Carried, data: int) -> None:
+def _apply(graph: GraphState, node: NodeState, side: int, carried: Carried, data: NodeState) -> None:
     """A weight made of stored tensors is applied to data."""
-    name = seen.names[i]
+    name = node.operator
     met: dict[str, tuple[Layout, Factor]] = {}
     for tensor, layout in carried.layouts.items():
-        parts = factor(node, name, side, len(layout))
+        parts = factor(node.fx, name, side, len(layout))
         if parts is None:
-            seen.meetings.append(Meeting(tensor, i, "declared", data))
+            graph.meetings.append(Meeting(tensor, node, "declared", data))
         else:
             met[tensor] = layout, parts
-    mains = _mains(seen, list(met))
+    mains = _mains(graph, list(met))
     tracked = {}
     for tensor, (layout, parts) in met.items():
         if tensor not in mains:
-            role = "scalar" if seen.stored[tensor].parameter else "state"
-            seen.meetings.append(Meeting(tensor, i, role, data, layouts.labelled(layout)))
+            role = "scalar" if graph.stored[tensor].parameter else "state"
+            graph.meetings.append(Meeting(tensor, node, role, data, layouts.labelled(layout)))
             continue
-        facts = _contraction(seen.stored[tensor], carried.inner.get(tensor, ()), layout, parts)
+        facts = _contraction(graph.stored[tensor], carried.inner.get(tensor, ()), layout, parts)
         if name in aten.CONVOLUTIONS:
-            facts = _kernel(node, name, layout, facts)
-        seen.meetings.append(Meeting(tensor, i, facts["role"], data, 2, facts, _edges(layout, parts)))
-        made = _made(node, name, side, layout, parts)
+            facts = _kernel(node, layout, facts)
+        graph.meetings.append(Meeting(tensor, node, facts["role"], data, 2, facts, _edges(layout, parts)))
+        made = _result_layout(node, side, layout, parts)
         if made is not None:
             tracked[tensor] = made
-    parameters = tuple([tensor for tensor in mains if seen.stored[tensor].parameter])
-    seen.weights[i] += parameters
-    seen.contracts[i] = bool(parameters)
-    seen.tracked[i] = tracked or None
+    parameters = tuple([tensor for tensor in mains if graph.stored[tensor].parameter])
+    node.weights += parameters
+    node.contracts = bool(parameters)
+    node.tracked = tracked or None
 
 
-def _mains(seen: Consumption, tensors: list[str]) -> list[str]:
+def _mains(graph: GraphState, tensors: list[str]) -> list[str]:
     """The tensors that hold a weight's values, not its scales or masks."""
-    parameters = [t for t in tensors if seen.stored[t].parameter] or tensors
+    parameters = [t for t in tensors if graph.stored[t].parameter] or tensors
     if len(parameters) == 1:
         return parameters
-    return [t for t in parameters if sum(n != 1 for n in seen.stored[t].shape) >= 2] or parameters
+    return [t for t in parameters if sum(n != 1 for n in graph.stored[t].shape) >= 2] or parameters
 
 
 def _contraction(tensor: Stored, summed: tuple[int, ...], layout: Layout, parts: Factor) -> dict[str, Any]:
@@ -168,13 +164,13 @@ def _extents(layout: Layout, dims: tuple[int, ...]) -> dict[int, int]:
     return extents
 
 
-def _kernel(node: fx.Node, name: str, layout: Layout, facts: dict[str, Any]) -> dict[str, Any]:
+def _kernel(node: NodeState, layout: Layout, facts: dict[str, Any]) -> dict[str, Any]:
     """Fans of a convolution; the axes are the stored ones if the kernel is used as it is stored."""
-    groups = argument(node, "groups", 1)
-    stride = numbers(argument(node, "stride")) or (1,)
+    groups = argument(node.fx, "groups", 1)
+    stride = numbers(argument(node.fx, "stride")) or (1,)
     if not isinstance(groups, int):
         return {**facts, "role": "kernel"}
-    kernel = convolution(layouts.shape(layout), groups, stride, transposed(node, name))
+    kernel = convolution(layouts.shape(layout), groups, stride, transposed(node.fx, node.operator))
     if all(len(d) <= 1 and all(piece.axis == k for piece in d) for k, d in enumerate(layout)):
         return kernel
     return {**kernel, **{key: facts[key] for key in ("contracted", "outputs", "stacked")}}
@@ -190,12 +186,12 @@ def _edges(layout: Layout, parts: Factor) -> tuple[int, ...]:
     return piece.offset, piece.offset + piece.size * piece.stride
 
 
-def _made(node: fx.Node, name: str, side: int, layout: Layout, parts: Factor) -> Layout | None:
+def _result_layout(node: NodeState, side: int, layout: Layout, parts: Factor) -> Layout | None:
     """The layout of a product's result, one dimension of which is the weight's output axis."""
-    sizes = result_shape(node)
-    if not sizes or len(parts.kept) != 1 or name == "aten.einsum":
+    sizes = result_shape(node.fx)
+    if not sizes or len(parts.kept) != 1 or node.operator == "aten.einsum":
         return None
-    if name in aten.CONVOLUTIONS:
+    if node.operator in aten.CONVOLUTIONS:
         place = 1 if len(sizes) == len(layout) else 0
     elif side == 1 or len(sizes) == 1:
         place = len(sizes) - 1
@@ -207,24 +203,24 @@ def _made(node: fx.Node, name: str, side: int, layout: Layout, parts: Factor) ->
     return layouts.replaced(tuple([layouts.foreign(n) for n in sizes]), place, kept)
 
 
-def summed_product(seen: Consumption, i: int, node: fx.Node) -> None:
+def sum_product(graph: GraphState, node: NodeState) -> None:
     """(x · w).sum(dim) contracts w, as a product of matrices would."""
-    product = node.args[0]
-    if not isinstance(product, fx.Node) or seen.names[i] != "aten.sum":
+    source = node.fx.args[0]
+    if not isinstance(source, Node):
         return
-    p = seen.position[product]
-    sizes, data = result_shape(product), seen.flowing[p]
-    if seen.names[p] not in aten.MULTIPLICATIONS or sizes is None or len(data) != 1:
+    product, sizes = graph[source], result_shape(source)
+    if product.operator not in aten.MULTIPLICATIONS or sizes is None or len(product.flowing) != 1:
         return
-    dims = {d % len(sizes) for d in numbers(argument(node, "dim")) or range(len(sizes))} if sizes else set()
-    for factor_node in product.all_input_nodes:
-        for tensor, layout in seen.layouts(seen.position[factor_node]).items():
-            own = layouts.aligned(layout, len(sizes))
-            contracted = tuple(d for d in dims if layouts.stored_axes(own[d]))
-            if not contracted or not seen.stored[tensor].parameter or prod(seen.stored[tensor].shape) == 1:
-                continue
-            kept = tuple(d for d in range(len(sizes)) if d not in dims and layouts.stored_axes(own[d]))
-            facts = _contraction(seen.stored[tensor], (), own, Factor(contracted, kept))
-            seen.meetings.append(Meeting(tensor, i, "matrix", data[0], 2, facts))
-            seen.weights[i] += (tensor,)
-            seen.contracts[i] = True
+    ndim = len(sizes)
+    dims = {d % ndim for d in numbers(argument(node.fx, "dim")) or range(ndim)} if ndim else set()
+    for tensor, layout in [item for p in product.inputs for item in p.layouts.items()]:
+        own = layouts.aligned(layout, ndim)
+        contracted = tuple(d for d in dims if layouts.stored_axes(own[d]))
+        stored = graph.stored[tensor]
+        if not contracted or not stored.parameter or prod(stored.shape) == 1:
+            continue
+        kept = tuple(d for d in range(ndim) if d not in dims and layouts.stored_axes(own[d]))
+        facts = _contraction(stored, (), own, Factor(contracted, kept))
+        graph.meetings.append(Meeting(tensor, node, "matrix", product.flowing[0], 2, facts))
+        node.weights += (tensor,)
+        node.contracts = True

@@ -7,16 +7,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
 
 from initlint.evidence import Use
-from initlint.runtime import attribute
+from initlint.runtime import Layer, attribute, layer
 
-#: Gates that one recurrent weight holds, and what follows them.
-GATES = {"LSTM": (4, "sigmoid"), "GRU": (3, "sigmoid"), "RNN": (1, "tanh")}
-_RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+_BIASED = frozenset({"matrix", "kernel", "recurrent"})
 
 
 def declared_uses(model: nn.Module) -> dict[str, Use]:
@@ -46,29 +42,28 @@ def declared_use(owner: nn.Module, local: str, tensor: torch.Tensor, path: str =
     return Use(operation="", module=path, **facts)
 
 
-def _facts(owner: nn.Module, local: str, shape: tuple[int, ...]) -> dict[str, Any] | None:
-    if "bias" in local and isinstance(
-        owner, (nn.Linear, nn.Bilinear, _ConvNd, *_RECURRENT, nn.MultiheadAttention)
-    ):
-        gates = _recurrent(owner, local, shape)["parts"] if isinstance(owner, _RECURRENT) else 1
-        return {"role": "table" if local in ("bias_k", "bias_v") else "shift", "parts": gates}
+def _facts(owner: Any, local: str, shape: tuple[int, ...]) -> dict[str, Any] | None:
+    known = layer(owner)
+    if "bias" in local and known.role in _BIASED:
+        return {"role": "table" if local in ("bias_k", "bias_v") else "shift", "parts": known.gates}
     local = {"weight_v": "weight", "weight_orig": "weight"}.get(local, local)
-    match owner:
-        case nn.Linear() if local == "weight" and len(shape) == 2:
+    match known.role, known.operator:
+        case "matrix", "linear" if local == "weight" and len(shape) == 2:
             return _matrix(shape)
-        case nn.Bilinear() if local == "weight":
+        case "matrix", "bilinear" if local == "weight":
             return {**_matrix((shape[0], shape[1] * shape[2])), "contracted": (1, 2)}
-        case _ConvNd() if local == "weight":
-            return convolution(shape, owner.groups, owner.stride, isinstance(owner, _ConvTransposeNd))
-        case nn.Embedding() | nn.EmbeddingBag() if local == "weight":
+        case "matrix", "attention" if local.endswith("proj_weight"):
+            parts = 3 if local == "in_proj_weight" else 1
+            return {**_matrix(shape), "parts": parts, "activation": known.activation}
+        case "kernel", operator if local == "weight":
+            return convolution(shape, owner.groups, owner.stride, operator == "convolution_transpose")
+        case "lookup", _ if local == "weight":
             return {"role": "lookup", "outputs": (1,)}
-        case nn.RNNBase() | nn.RNNCellBase() if local.startswith("weight_"):
-            return _recurrent(owner, local, shape)
-        case nn.MultiheadAttention() if local.endswith("proj_weight"):
-            return {**_matrix(shape), "parts": 3 if local == "in_proj_weight" else 1, "activation": "softmax"}
-        case _NormBase() | nn.LayerNorm() | nn.GroupNorm() | nn.RMSNorm():
+        case "recurrent", _ if local.startswith("weight_"):
+            return _recurrent(owner, known, local, shape)
+        case "gain", _:
             return {"role": {"weight": "gain", "bias": "shift"}.get(local, "state")}
-        case nn.PReLU() if local == "weight":
+        case "scalar", _ if local == "weight":
             return {"role": "scalar"}
     return None
 
@@ -104,16 +99,15 @@ def convolution(
     }
 
 
-def _recurrent(owner: nn.Module, local: str, shape: tuple[int, ...]) -> dict[str, Any]:
-    kind = str(getattr(owner, "mode", type(owner).__name__.removesuffix("Cell"))).partition("_")
-    parts, activation = GATES.get(kind[0], (1, None))
-    if kind[0] == "RNN":
-        activation = (kind[2] or str(getattr(owner, "nonlinearity", "tanh"))).lower()
-    matrix = _matrix(shape) if len(shape) == 2 else {}
-    facts = {**matrix, "role": "recurrent", "parts": parts, "activation": activation}
-    if local.startswith("weight_hr"):
-        facts.update(parts=1, activation="none")
-    return facts
+def _recurrent(owner: nn.Module, known: Layer, local: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    matrix = {**_matrix(shape), "role": "recurrent"} if len(shape) == 2 else {"role": "recurrent"}
+    if local.startswith("weight_hr"):  # the projection of an LSTM's output
+        return {**matrix, "parts": 1, "activation": "none"}
+    activation = known.activation or None
+    if activation == "tanh":
+        mode = str(getattr(owner, "mode", "")).partition("_")[2]  # RNN_TANH, RNN_RELU
+        activation = (mode or str(getattr(owner, "nonlinearity", activation))).lower()
+    return {**matrix, "parts": known.gates, "activation": activation}
 
 
 def _parametrized(path: str, module: nn.Module, uses: dict[str, Use]) -> None:

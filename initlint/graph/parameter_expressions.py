@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from torch import fx
+from torch.fx import Node
 
 from initlint.graph import aten, layouts
 from initlint.graph.layouts import Layout, Shape
 from initlint.graph.propagation import SPLITTING, argument, factor, follow, item, result_shape
-from initlint.graph.state import Carried, Consumption, Operand
+from initlint.graph.state import Carried, GraphState, NodeState, Operand
 
 _FOLLOWED = aten.RESHAPES | aten.REDUCTIONS
 
 
-def compose(seen: Consumption, i: int, node: fx.Node, operands: list[Operand]) -> Carried | None:
+def compose(graph: GraphState, node: NodeState, operands: list[Operand]) -> Carried | None:
     """What a node is made of; None for a constant."""
-    sources = [carried for _, p in operands if (carried := seen.carried[p]) is not None]
+    sources = [p.carried for _, p in operands if p.carried is not None]
     if not sources:
         return None
-    name = seen.names[i]
+    name = node.operator
     if name in aten.CONCATENATIONS:
-        return _joined(seen, node, operands)
+        return _concatenation(node, operands)
     if len(operands) == 1 and name not in aten.STACKS:
-        return _followed(seen, name, node, sources[0])
+        return _view(graph, node, sources[0])
     if name in aten.LOOKUPS:
-        return gathered(name, node, seen.carried[operands[0][1]])
-    composed = Carried(gathered=any(carried.gathered for carried in sources))
-    sizes = _broadcast(seen, i, operands)
-    stack = argument(node, "dim", 0) if name in aten.STACKS else None
+        return picked_rows(node, operands[0].node.carried)
+    composed = Carried(picked=any(carried.picked for carried in sources))
+    sizes = _broadcast_shape(node, operands)
     for carried in sources:
         for tensor, layout in carried.layouts.items():
-            if stack is not None:
-                d = stack % (len(layout) + 1)
+            if name in aten.STACKS:
+                d = argument(node.fx, "dim", 0) % (len(layout) + 1)
                 layout = (*layout[:d], layouts.foreign(len(operands)), *layout[d:])
-            elif sizes is not None and len(sizes) >= len(layout):
+            elif len(sizes) >= len(layout):
                 layout = layouts.expand(layout, sizes)
             best = composed.layouts.get(tensor)
             if best is None or layouts.labelled(layout) > layouts.labelled(best):
@@ -41,69 +40,74 @@ def compose(seen: Consumption, i: int, node: fx.Node, operands: list[Operand]) -
     return composed
 
 
-def _broadcast(seen: Consumption, i: int, operands: list[Operand]) -> Shape | None:
-    known = result_shape(seen.nodes[i])
+def _broadcast_shape(node: NodeState, operands: list[Operand]) -> Shape:
+    known = result_shape(node.fx)
     if known is not None:
         return known
-    shapes = [shape for _, p in operands if (shape := seen.shape(p)) is not None]
+    shapes = [shape for _, p in operands if (shape := p.shape) is not None]
     ndim = max((len(s) for s in shapes), default=0)
     padded = [(1,) * (ndim - len(s)) + tuple(s) for s in shapes]
     return tuple(max(column) for column in zip(*padded, strict=True))
 
 
-def _followed(seen: Consumption, name: str, node: fx.Node, carried: Carried) -> Carried:
-    moved = Carried(inner=carried.inner, gathered=carried.gathered)
+def _view(graph: GraphState, node: NodeState, carried: Carried) -> Carried:
+    """A node of one operand: its axes moved, or kept by an elementwise function."""
+    moved = Carried(inner=carried.inner, picked=carried.picked)
     for tensor, layout in carried.layouts.items():
-        after: Layout | None = layout
-        if name == "getitem":
-            parent = node.args[0]
-            assert isinstance(parent, fx.Node)
-            after = item(node, seen.names[seen.position[parent]], layout)
-        elif name in _FOLLOWED and name not in SPLITTING:
-            after = follow(node, name, layout)
-        elif name not in SPLITTING:
-            sizes = result_shape(node)
-            if sizes is not None and sizes != layouts.shape(layout):
-                after = follow(node, name, layout)
-        moved.layouts[tensor] = after if after is not None else _lost(node)
+        after = _layout_behind(graph, node, layout)
+        moved.layouts[tensor] = after if after is not None else _unlabelled(node)
     return moved
 
 
-def _lost(node: fx.Node) -> Layout:
+def _layout_behind(graph: GraphState, node: NodeState, layout: Layout) -> Layout | None:
+    name = node.operator
+    if name == "getitem":
+        whole = node.fx.args[0]
+        assert isinstance(whole, Node)
+        return item(node.fx, graph[whole].operator, layout)
+    if name in SPLITTING:
+        return layout
+    sizes = result_shape(node.fx)
+    if name in _FOLLOWED or (sizes is not None and sizes != layouts.shape(layout)):
+        return follow(node.fx, name, layout)
+    return layout
+
+
+def _unlabelled(node: NodeState) -> Layout:
     """The layout of a tensor whose axes can no longer be told."""
-    return tuple([layouts.foreign(n) for n in result_shape(node) or ()])
+    return tuple([layouts.foreign(n) for n in result_shape(node.fx) or ()])
 
 
-def gathered(name: str, node: fx.Node, carried: Carried | None) -> Carried | None:
+def picked_rows(node: NodeState, carried: Carried | None) -> Carried | None:
     """Rows picked from a stored tensor: the axes that no index replaces keep their places at the end."""
     if carried is None:
         return None
-    sizes = result_shape(node)
-    picked = Carried(inner=carried.inner, gathered=True)
+    sizes = result_shape(node.fx)
+    picked = Carried(inner=carried.inner, picked=True)
     for tensor, layout in carried.layouts.items():
-        indices = argument(node, "indices")
+        indices = argument(node.fx, "indices")
         several = isinstance(indices, (list, tuple))
         scattered = several and any(index is None for index in indices)
-        elementwise = scattered or name in ("aten.gather", "aten.take")
+        elementwise = scattered or node.operator in ("aten.gather", "aten.take")
         rest = () if elementwise else layout[len(indices) if several else 1 :]
         if sizes is None or len(rest) > len(sizes):
-            picked.layouts[tensor] = _lost(node)
+            picked.layouts[tensor] = _unlabelled(node)
         else:
             front = sizes[: len(sizes) - len(rest)]
             picked.layouts[tensor] = (*(layouts.foreign(n) for n in front), *rest)
     return picked
 
 
-def _joined(seen: Consumption, node: fx.Node, operands: list[Operand]) -> Carried:
+def _concatenation(node: NodeState, operands: list[Operand]) -> Carried:
     """Stored tensors side by side: each runs over its part of the common axis."""
-    shapes = [shape for _, p in operands if (shape := seen.shape(p)) is not None]
+    shapes = [shape for _, p in operands if (shape := p.shape) is not None]
     if len(shapes) != len(operands) or len({len(shape) for shape in shapes}) != 1:
-        return Carried({tensor: _lost(node) for _, p in operands for tensor in seen.layouts(p)})
-    dim = argument(node, "dim", 0) % len(shapes[0])
+        return Carried({tensor: _unlabelled(node) for _, p in operands for tensor in p.layouts})
+    dim = argument(node.fx, "dim", 0) % len(shapes[0])
     total = sum(shape[dim] for shape in shapes)
     joined, start = Carried(), 0
     for (_, p), shape in zip(operands, shapes, strict=True):
-        for tensor, layout in seen.layouts(p).items():
+        for tensor, layout in p.layouts.items():
             along = layout[dim]
             if len(along) == 1 and along[0].axis != layouts.FOREIGN:
                 along = (along[0]._replace(size=total, offset=along[0].offset - start),)
@@ -114,26 +118,35 @@ def _joined(seen: Consumption, node: fx.Node, operands: list[Operand]) -> Carrie
     return joined
 
 
-def multiply(seen: Consumption, i: int, node: fx.Node, left: int, right: int) -> Carried | None:
+def multiply(node: NodeState, left: NodeState, right: NodeState) -> Carried | None:
     """A product of stored tensors, as in low-rank updates and spectral norms."""
-    name, sizes = seen.names[i], result_shape(node)
-    shapes = seen.shape(left), seen.shape(right)
     product = Carried()
-    for side, operand in enumerate((left, right)):
-        carried, other = seen.carried[operand], shapes[1 - side]
-        if carried is None:
+    for side, (operand, partner) in enumerate(((left, right), (right, left))):
+        if operand.carried is None:
             continue
-        for tensor, layout in carried.layouts.items():
-            own = factor(node, name, side, len(layout))
-            their = factor(node, name, 1 - side, len(other)) if other is not None else None
-            if own is None or their is None or other is None:
-                product.layouts[tensor] = _lost(node)
+        for tensor, layout in operand.carried.layouts.items():
+            made = _factor_layout(node, side, layout, partner.shape)
+            if made is None:
+                product.layouts[tensor] = _unlabelled(node)
                 continue
-            summed = [axis for d in own.contracted for axis in layouts.stored_axes(layout[d])]
-            product.inner[tensor] = tuple(dict.fromkeys((*carried.inner.get(tensor, ()), *summed)))
-            kept = layouts.permute(layout, own.kept)
-            rest = tuple([layouts.foreign(other[d]) for d in their.kept])
-            made = layouts.permute(layout, own.shared) + (kept + rest if side == 0 else rest + kept)
-            fits = sizes is None or layouts.shape(made) == sizes
-            product.layouts[tensor] = made if fits else _lost(node)
+            product.layouts[tensor], summed = made
+            known = operand.carried.inner.get(tensor, ())
+            product.inner[tensor] = tuple(dict.fromkeys((*known, *summed)))
     return product if product.layouts else None
+
+
+def _factor_layout(
+    node: NodeState, side: int, layout: Layout, other: Shape | None
+) -> tuple[Layout, list[int]] | None:
+    """The layout of one factor of a product in its result, and its axes that were summed over."""
+    own = factor(node.fx, node.operator, side, len(layout))
+    their = factor(node.fx, node.operator, 1 - side, len(other)) if other is not None else None
+    if own is None or their is None or other is None:
+        return None
+    summed = [axis for d in own.contracted for axis in layouts.stored_axes(layout[d])]
+    kept = layouts.permute(layout, own.kept)
+    rest = tuple([layouts.foreign(other[d]) for d in their.kept])
+    made = layouts.permute(layout, own.shared) + (kept + rest if side == 0 else rest + kept)
+    sizes = result_shape(node.fx)
+    fits = sizes is None or layouts.shape(made) == sizes
+    return (made if fits else _unlabelled(node)), summed

@@ -1,6 +1,6 @@
 """The model as a torch.fx.Graph of ATen operators, recorded from one real run.
 
-Below autograd every operator passes `Recorder`, whoever called it: modules, functions, scripted code,
+Below autograd every operator passes `GraphRecorder`, whoever called it: modules, functions, scripted code,
 custom autograd Functions, checkpointed blocks. Tensors are told apart by memory (storage, offset, sizes,
 strides), not by Python object, so that views, `.data` and in-place writes keep their meaning:
 
@@ -25,9 +25,8 @@ from torch.nn.modules import module as module_hooks
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from initlint.graph.memory import Geometry, Memory
 from initlint.graph.symbolic import lower
-from initlint.runtime import contiguous, dense, extent, preserved, tensors, written
+from initlint.runtime import contiguous, dense, extent, leaves, preserved, written
 from initlint.source import here, in_forward
 
 if TYPE_CHECKING:
@@ -122,8 +121,31 @@ def _shape(tensor: torch.Tensor) -> tuple[int, ...] | None:
     return None if tensor.is_nested or is_lazy(tensor) else tuple(tensor.shape)
 
 
+# ---------------------------------------------------------------- memory
+Geometry = tuple[int, tuple[int, ...], tuple[int, ...], torch.dtype]  # offset, sizes, strides, dtype
+
+
+class Memory:
+    """One storage: the node that stands for each view of it, and the writes so far in order.
+
+    Holds a weak reference so that the address is not given to another storage meanwhile.
+    """
+
+    __slots__ = ("_weak", "nodes", "writes")
+
+    def __init__(self, storage: torch.UntypedStorage) -> None:
+        self._weak = storage._weak_ref()
+        # What stands for a view, and how many of the writes it has seen: a node, the name of a tensor
+        # that has no get_attr yet, or (node, index, dtype) of an output that has no getitem yet.
+        self.nodes: dict[Geometry, tuple[Any, int]] = {}
+        self.writes: list[tuple[fx.Node, Geometry]] = []
+
+    def __del__(self) -> None:
+        torch.UntypedStorage._free_weak_ref(self._weak)  # type: ignore[no-untyped-call]
+
+
 # ---------------------------------------------------------------- the recorder
-class Recorder(TorchDispatchMode):
+class GraphRecorder(TorchDispatchMode):
     """Records one forward: a context manager around `begin`, the call, and `finish`.
 
     `protect` is called with each tensor of the arguments that an operator is about to write.
@@ -170,17 +192,17 @@ class Recorder(TorchDispatchMode):
     def _register(self, name: str, tensor: torch.Tensor) -> None:
         self._names[id(tensor)] = name
         self._named[name] = tensor
-        memory, geometry = self._place(tensor)
+        memory, geometry = self._locate(tensor)
         if memory is not None:
             memory.nodes.setdefault(geometry, (name, 0))
 
     # -------------------------------------------------- the run
 
-    def __enter__(self) -> Recorder:
+    def __enter__(self) -> GraphRecorder:
         self._hooks = [
             module_hooks.register_module_forward_pre_hook(self._module_starts),
             module_hooks.register_module_forward_hook(self._module_ends),
-            module_hooks.register_module_parameter_registration_hook(self._registered),
+            module_hooks.register_module_parameter_registration_hook(self._note_registration),
         ]
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
@@ -195,19 +217,19 @@ class Recorder(TorchDispatchMode):
     def begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[tuple[fx.Node, torch.Tensor]]:
         """Make the tensors among the arguments the graph's placeholders."""
         named = [(f"arg{position}", value) for position, value in enumerate(args)] + [*kwargs.items()]
-        return [(self._placeholder(name, t), t) for name, value in named for t in tensors(value)]
+        return [(self._placeholder(name, t), t) for name, value in named for t in leaves(value)]
 
     def _placeholder(self, name: str, tensor: torch.Tensor) -> fx.Node:
         node = self.graph.create_node("placeholder", name, (), {}, name)
         self._describe(node, tensor, None)
         self._inputs.add(id(tensor))
-        self._enter(tensor, *self._place(tensor), node)
+        self._remember(tensor, *self._locate(tensor), node)
         return node
 
     def finish(self, output: object) -> list[tuple[fx.Node, torch.Tensor]]:
         """Close the graph; the nodes of all tensors in the output. What was left open is closed on exit."""
         self._finished = True
-        results = [(self.node(tensor), tensor) for tensor in tensors(output)]
+        results = [(self.node(tensor), tensor) for tensor in leaves(output)]
         self.graph.create_node("output", "output", (tuple(node for node, _ in results),), {})
         return results
 
@@ -222,7 +244,7 @@ class Recorder(TorchDispatchMode):
         while len(self._stack) > 1 and self._stack.pop()[0] != id(module):
             pass
 
-    def _registered(self, module: nn.Module, name: str, parameter: Any) -> None:
+    def _note_registration(self, module: nn.Module, name: str, parameter: Any) -> None:
         if isinstance(parameter, nn.Parameter) and id(parameter) not in self._names:
             path, owner, frame = self._paths.get(id(module)), self._stack[-1][1], sys._getframe()
             line, caller = here(frame), in_forward(frame)
@@ -244,20 +266,20 @@ class Recorder(TorchDispatchMode):
         if self._watch is not None:
             self._watch.before(func, args, nodes)
         output = func(*args, **kwargs)
-        places = [(index, tensor, *self._place(tensor)) for index, tensor in self._results(output)]
-        if not writes and all(self._known(t, memory, view) for _, t, memory, view in places):
+        places = [(index, tensor, *self._locate(tensor)) for index, tensor in self._results(output)]
+        if not writes and all(self._is_current(t, memory, view) for _, t, memory, view in places):
             return output
-        node = self._call(func, nodes, node_kwargs)
+        node = self._create_call(func, nodes, node_kwargs)
         self._describe(node, output, here(sys._getframe()))
         for index, tensor, memory, geometry in places:
-            self._enter(tensor, memory, geometry, node if index is None else (node, index, geometry[3]))
+            self._remember(tensor, memory, geometry, node if index is None else (node, index, geometry[3]))
         for tensor in writes:
             self._write(tensor, node)
         if self._watch is not None:
             self._watch.after(node, func, args, output)
         return output
 
-    def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
+    def _create_call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
         # Arguments are set afterwards: create_node searches them for symbolic numbers, which is slow.
         node = self.graph.create_node("call_function", func, None, None, _name(func))
         node.args = args
@@ -296,7 +318,7 @@ class Recorder(TorchDispatchMode):
 
     # -------------------------------------------------- tensors and memory
 
-    def _place(self, tensor: torch.Tensor) -> tuple[Memory | None, Geometry]:
+    def _locate(self, tensor: torch.Tensor) -> tuple[Memory | None, Geometry]:
         """The memory of a tensor, and which view of it the tensor is."""
         if tensor.is_nested:
             return None, (0, (), (), tensor.dtype)
@@ -310,19 +332,19 @@ class Recorder(TorchDispatchMode):
             memory = self._memories[storage._cdata] = Memory(storage)
         return memory, geometry
 
-    def _enter(self, tensor: torch.Tensor, memory: Memory | None, geometry: Geometry, value: Any) -> None:
+    def _remember(self, tensor: torch.Tensor, memory: Memory | None, geometry: Geometry, value: Any) -> None:
         if memory is None:
             self._opaque[id(tensor)] = (tensor, value)
         else:
             memory.nodes[geometry] = (value, len(memory.writes))
 
     def _write(self, tensor: torch.Tensor, node: fx.Node) -> None:
-        memory, geometry = self._place(tensor)
+        memory, geometry = self._locate(tensor)
         if memory is not None:
             memory.writes.append((node, geometry))
-        self._enter(tensor, memory, geometry, node)
+        self._remember(tensor, memory, geometry, node)
 
-    def _known(self, tensor: torch.Tensor, memory: Memory | None, geometry: Geometry) -> bool:
+    def _is_current(self, tensor: torch.Tensor, memory: Memory | None, geometry: Geometry) -> bool:
         """There already is an up-to-date node for exactly this view: a detach or an alias."""
         if memory is None:
             return id(tensor) in self._opaque
@@ -333,23 +355,23 @@ class Recorder(TorchDispatchMode):
         """The node that stands for a tensor's present values."""
         if tensor.requires_grad and id(tensor) not in self._names and tensor.is_leaf:
             self._meet_leaf(tensor)
-        memory, geometry = self._place(tensor)
+        memory, geometry = self._locate(tensor)
         if memory is None:
             return self._opaque_node(tensor)
         entry = memory.nodes.get(geometry)
         if entry is None:
-            entry = self._underived(tensor, memory, geometry)
+            entry = self._untracked_view(tensor, memory, geometry)
         value, seen = entry
         current = len(memory.writes)
         if type(value) is fx.Node and seen == current:
             return value
-        node = self._realised(value)
+        node = self._materialise(value)
         for other, view in memory.writes[seen:]:
-            node = self._overwritten(node, geometry, other, view)
+            node = self._create_write(node, geometry, other, view)
         memory.nodes[geometry] = (node, current)
         return node
 
-    def _realised(self, value: Any) -> fx.Node:
+    def _materialise(self, value: Any) -> fx.Node:
         if isinstance(value, fx.Node):
             return value
         if isinstance(value, str):
@@ -358,7 +380,7 @@ class Recorder(TorchDispatchMode):
             self._stored[value] = node
             return node
         parent, index, dtype = value
-        node = self._call(operator.getitem, (parent, index), {})
+        node = self._create_call(operator.getitem, (parent, index), {})
         node.meta.update(parent.meta, shape=parent.meta["shape"][index], dtype=dtype)
         return node
 
@@ -366,31 +388,31 @@ class Recorder(TorchDispatchMode):
         _, value = self._opaque.get(id(tensor), (None, None))
         if value is None:
             value = self._names.get(id(tensor)) or self._leaf(tensor)
-        node = self._realised(value)
+        node = self._materialise(value)
         self._opaque[id(tensor)] = (tensor, node)
         return node
 
-    def _underived(self, tensor: torch.Tensor, memory: Memory, geometry: Geometry) -> tuple[Any, int]:
+    def _untracked_view(self, tensor: torch.Tensor, memory: Memory, geometry: Geometry) -> tuple[Any, int]:
         """A view nobody was seen to take: of a known tensor, else a tensor from outside the model."""
         first, last = extent(*geometry[:3])
         for view, (value, seen) in memory.nodes.items():
             low, high = extent(*view[:3])
             if low <= first and last <= high and view[3] == geometry[3]:
-                base = self._realised(value)
+                base = self._materialise(value)
                 memory.nodes[view] = (base, seen)
-                return self._restrided(base, view, geometry), seen
+                return self._create_view(base, view, geometry), seen
         return self._names.get(id(tensor)) or self._leaf(tensor), len(memory.writes)
 
-    def _restrided(self, base: fx.Node, view: Geometry, geometry: Geometry) -> fx.Node:
+    def _create_view(self, base: fx.Node, view: Geometry, geometry: Geometry) -> fx.Node:
         """`base`, which shows `view` of a storage, seen as another view of that storage."""
         offset, sizes, strides, dtype = geometry
         same = extent(*view[:3]) == extent(*geometry[:3])
         if same and contiguous(*view[1:3]) and contiguous(sizes, strides):
-            return self._derived(aten.view.default, (base, list(sizes)), sizes, dtype, base)
+            return self._create_like(aten.view.default, (base, list(sizes)), sizes, dtype, base)
         args = (base, list(sizes), list(strides), offset)
-        return self._derived(aten.as_strided.default, args, sizes, dtype, base)
+        return self._create_like(aten.as_strided.default, args, sizes, dtype, base)
 
-    def _overwritten(self, node: fx.Node, geometry: Geometry, other: fx.Node, view: Geometry) -> fx.Node:
+    def _create_write(self, node: fx.Node, geometry: Geometry, other: fx.Node, view: Geometry) -> fx.Node:
         """`node`, which shows `geometry`, after `other` wrote `view` of the same storage."""
         if view == geometry:
             return other
@@ -398,13 +420,15 @@ class Recorder(TorchDispatchMode):
         if last <= low or high <= first:
             return node
         if dense(*view[:3]) and first <= low and high <= last:
-            return self._restrided(other, view, geometry)
+            return self._create_view(other, view, geometry)
         offset, sizes, strides, _ = view
         args = (node, other, list(sizes), list(strides), offset)
-        return self._derived(aten.as_strided_scatter.default, args, geometry[1], geometry[3], other)
+        return self._create_like(aten.as_strided_scatter.default, args, geometry[1], geometry[3], other)
 
-    def _derived(self, func: Any, args: Any, sizes: tuple[int, ...], dtype: Any, like: fx.Node) -> fx.Node:
-        node = self._call(func, args, {})
+    def _create_like(
+        self, func: Any, args: Any, sizes: tuple[int, ...], dtype: Any, like: fx.Node
+    ) -> fx.Node:
+        node = self._create_call(func, args, {})
         node.meta.update(like.meta, shape=sizes, dtype=dtype)
         return node
 
@@ -425,7 +449,7 @@ class Recorder(TorchDispatchMode):
         """Note a trainable leaf whose memory came from a recorded operator: a parameter made on the way."""
         if id(tensor) in self._inputs or id(tensor) in self._foreign or not isinstance(tensor, nn.Parameter):
             return
-        memory, geometry = self._place(tensor)
+        memory, geometry = self._locate(tensor)
         entry = memory.nodes.get(geometry) if memory is not None else None
         if entry is not None and isinstance(entry[0], fx.Node):
             leaf = Leaf(tensor, entry[0], here(sys._getframe()), created=True)

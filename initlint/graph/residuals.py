@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from initlint.graph import aten
 from initlint.graph.propagation import SPLITTING
-from initlint.graph.state import Consumption, Flow
+from initlint.graph.state import GraphState, NodeState
 
 #: Activations that scale what they gate but keep its direction.
 BOUNDED = frozenset({"sigmoid", "hardsigmoid", "softmax", "tanh"})
@@ -16,131 +16,138 @@ _PIECES = SPLITTING | aten.SELECTIONS
 REARRANGED = aten.UNARY | (aten.RESHAPES - _PIECES - aten.SLICES)
 _PASSING = REARRANGED | aten.POOLINGS | aten.ASSEMBLIES | frozenset(aten.NORMS)
 
+_LONG = 24  # operators between an addition and the stem of one of its operands
+_LARGE = 256  # nodes of a branch that are looked at
 
-# ---------------------------------------------------------------- residual additions
-def residuals(seen: Consumption, facts: Flow) -> None:
+#: Nodes that an operand is, and nodes that it projects with one weight.
+Stems = tuple[list[NodeState], list[NodeState]]
+
+
+def find_residuals(graph: GraphState) -> None:
     """Find additions of which one operand is an ancestor of the other, if need be before one projection."""
-    sums = {i: pair for i in range(len(seen.nodes)) if (pair := _summands(seen, i)) is not None}
-    stems = {p: _stems(seen, facts, p) for pair in sums.values() for p in pair}
-    bits: dict[int, int] = {}
+    sums = {node: pair for node in graph.nodes if (pair := _summands(node)) is not None}
+    stems = {p: _stems(p) for pair in sums.values() for p in pair}
+    bits: dict[NodeState, int] = {}
     for near, far in stems.values():
         for p in (*near, *far):
             bits.setdefault(p, 1 << len(bits))
-    last = {p: i for i in range(len(seen.nodes)) for p in seen.flowing[i]}
-    ancestors = [0] * len(seen.nodes)
-    for i, flowing in enumerate(seen.flowing):
-        if i in sums:
-            _test_sum(seen, facts, i, sums[i], stems, bits, ancestors)
+    last = {p: node for node in graph.nodes for p in node.flowing}
+    ancestors: dict[NodeState, int] = {}  # the bits of the stems behind each node that is still in use
+    for node in graph.nodes:
+        if node in sums:
+            _test_sum(node, sums[node], stems, bits, ancestors)
         reach = 0
-        for p in flowing:
+        for p in node.flowing:
             reach |= ancestors[p] | bits.get(p, 0)
-        ancestors[i] = reach
-        for p in flowing:
-            if last[p] == i:
-                ancestors[p] = 0
+        ancestors[node] = reach
+        for p in node.flowing:
+            if last[p] is node:
+                del ancestors[p]
 
 
-def _summands(seen: Consumption, i: int) -> tuple[int, int] | None:
-    """The two data operands of an addition; for `addmm(data, …)` the second is the node itself."""
-    name, flowing = seen.names[i], seen.flowing[i]
-    if name in aten.BIASED and seen.contracts[i] and len(flowing) == 2:
-        return flowing[0], flowing[1]
+def _summands(node: NodeState) -> tuple[NodeState, NodeState] | None:
+    """The two data operands of an addition; of a product with data as bias, the bias and the factor."""
+    name, flowing = node.operator, node.flowing
     if name == "aten.addcmul" and len(flowing) >= 2:
         return flowing[0], flowing[-1]
-    if name in aten.ADDITIONS and name != "aten.sub" and len(flowing) == 2:
+    added = name in aten.ADDITIONS and name != "aten.sub"
+    if len(flowing) == 2 and (added or (name in aten.BIASED and node.contracts)):
         return flowing[0], flowing[1]
     return None
 
 
-def _stems(seen: Consumption, facts: Flow, operand: int) -> tuple[list[int], list[int]]:
+def _stems(operand: NodeState) -> Stems:
     """Nodes that an operand is, or projects with one weight: itself and what only rearranges or scales it."""
-    near: list[int] = [operand]
-    far: list[int] = []
-    i, found = operand, near
-    for _ in range(24):
-        flowing = seen.flowing[i]
-        if len(flowing) != 1 or (seen.contracts[i] and found is far):
+    near: list[NodeState] = [operand]
+    far: list[NodeState] = []
+    node, found = operand, near
+    for _ in range(_LONG):
+        if len(node.flowing) != 1 or (node.contracts and found is far):
             break
-        name = seen.names[i]
-        if seen.contracts[i]:
+        if node.contracts:
             found = far
-        elif not _passes(seen, facts, i, name, slices=found is near):
+        elif not _passes(node, slices=found is near):
             break
-        i = flowing[0]
-        found.append(i)
+        node = node.flowing[0]
+        found.append(node)
     return near, far
 
 
-def _passes(seen: Consumption, facts: Flow, i: int, name: str, *, slices: bool) -> bool:
-    """What leaves the node is what came in, rearranged, rescaled or activated."""
+def _passes(node: NodeState, *, slices: bool) -> bool:
+    """Whether what leaves the node is what came in, rearranged, rescaled or activated."""
+    name = node.operator
     if name == "getitem":
-        parent = seen.names[seen.flowing[i][0]]
-        return parent not in SPLITTING
+        return node.flowing[0].operator not in SPLITTING
     if name in aten.SLICES:
         return slices
-    if name in _PASSING or facts.activation[i] is not None or facts.norm[i]:
-        return facts.activation[i] != "softmax"
+    if name in _PASSING or node.activation is not None or node.norm:
+        return node.activation != "softmax"
     return name in aten.POINTWISE or name in aten.REDUCTIONS
 
 
 def _test_sum(
-    seen: Consumption,
-    facts: Flow,
-    i: int,
-    pair: tuple[int, int],
-    stems: dict[int, tuple[list[int], list[int]]],
-    bits: dict[int, int],
-    ancestors: list[int],
+    node: NodeState,
+    pair: tuple[NodeState, NodeState],
+    stems: dict[NodeState, Stems],
+    bits: dict[NodeState, int],
+    ancestors: dict[NodeState, int],
 ) -> None:
+    """Note whether an addition is residual: its stream is the source of its branch, or a projection of it."""
     for branch, stream in (pair, pair[::-1]):
-        near, far = stems[stream]
-        source = next((p for p in near if ancestors[branch] & bits[p]), None)
-        if source is not None and facts.depth[branch] > facts.depth[source]:
-            ends = _ends(seen, facts, branch, i, source)
-            if any(seen.contracts[end] for end in ends) or (
-                facts.following[i] != "softmax" and _same_shape(seen, branch, stream)
-            ):
-                facts.residual[i] = branch, stream
-                facts.ends |= ends
-                return
-        if source is not None and facts.depth[branch] == facts.depth[source]:
-            facts.ends |= _ends(seen, facts, branch, i, source)  # scales what it adds: x + gain · norm(x)
+        source = next((p for p in stems[stream][0] if ancestors[branch] & bits[p]), None)
+        if source is None or branch.depth < source.depth:
+            continue
+        ends = _ends(node, branch, source)
+        deeper = branch.depth > source.depth
+        if deeper and (
+            any(end.contracts for end in ends)
+            or (node.following != "softmax" and _is_same_shape(branch, stream))
+        ):
+            node.residual = branch, stream
+            _mark_ends(ends)
+            return
+        if not deeper:
+            _mark_ends(ends)  # scales what it adds: x + gain · norm(x)
     for branch, stream in (pair, pair[::-1]):
-        far = stems[stream][1]
-        source = next((p for p in far if ancestors[branch] & bits[p]), None)
-        if source is not None and facts.depth[branch] >= facts.depth[source] + 2:
-            facts.residual[i] = branch, stream
-            facts.ends |= _ends(seen, facts, branch, i) | _ends(seen, facts, stream, i)
+        source = next((p for p in stems[stream][1] if ancestors[branch] & bits[p]), None)
+        if source is not None and branch.depth >= source.depth + 2:
+            node.residual = branch, stream
+            _mark_ends(_ends(node, branch) | _ends(node, stream))
             return
 
 
-def _same_shape(seen: Consumption, first: int, second: int) -> bool:
-    shapes = seen.nodes[first].meta.get("shape"), seen.nodes[second].meta.get("shape")
+def _is_same_shape(first: NodeState, second: NodeState) -> bool:
+    shapes = first.fx.meta.get("shape"), second.fx.meta.get("shape")
     return None in shapes or shapes[0] == shapes[1]
 
 
-def _ends(seen: Consumption, facts: Flow, branch: int, addition: int, source: int | None = None) -> set[int]:
+def _mark_ends(ends: set[NodeState]) -> None:
+    for end in ends:
+        end.ends_residual = True
+
+
+def _ends(addition: NodeState, branch: NodeState, source: NodeState | None = None) -> set[NodeState]:
     """The last weights of a branch that starts at `source`, with the gains and scales behind them."""
-    if seen.contracts[addition]:
+    if addition.contracts:
         return {addition}
-    ends: set[int] = set()
+    ends: set[NodeState] = set()
     queue, visited = [branch], {branch, source}
-    while queue and len(visited) < 256:
-        i = queue.pop()
-        name, flowing = seen.names[i], seen.flowing[i]
-        if seen.weights[i]:
-            ends.add(i)
-        if seen.contracts[i] or i in facts.residual or not _passes(seen, facts, i, name, slices=True):
+    while queue and len(visited) < _LARGE:
+        node = queue.pop()
+        if node.weights:
+            ends.add(node)
+        if node.contracts or node.residual is not None or not _passes(node, slices=True):
             continue
-        if name in aten.MULTIPLICATIONS and len(flowing) == 2:
-            flowing = tuple(p for p in flowing if p not in gates(facts, flowing))
-        for p in flowing:
-            if p not in visited:
-                visited.add(p)
-                queue.append(p)
+        flowing: Sequence[NodeState] = node.flowing
+        if node.operator in aten.MULTIPLICATIONS and len(flowing) == 2:
+            scales = gates(flowing)
+            flowing = [p for p in flowing if p not in scales]
+        fresh = [p for p in flowing if p not in visited]
+        visited.update(fresh)
+        queue += fresh
     return ends
 
 
-def gates(facts: Flow, flowing: Sequence[int]) -> list[int]:
+def gates(flowing: Sequence[NodeState]) -> list[NodeState]:
     """The operands of a product that only scale it."""
-    return [p for p in flowing if facts.activation[facts.base[p]] in BOUNDED]
+    return [p for p in flowing if p.base.activation in BOUNDED]

@@ -1,20 +1,22 @@
-"""What is known about each node while a graph is read."""
+"""What is known about each node while a graph is read.
+
+`GraphState` owns one `NodeState` a node. The passes fill it in this order, and each needs only those before
+it: `walk` (what is data, and where stored tensors meet it), `find_activations` (along the data),
+`find_following` (against the data) and `find_residuals`. `wiring` and `usage` read what they left.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from torch import fx
+from torch.fx import Graph, Node
 
 from initlint.evidence import Use
-from initlint.graph import layouts
+from initlint.graph import aten, layouts
 from initlint.graph.layouts import Layout, Shape
 from initlint.graph.propagation import result_shape
-
-#: Position of a node's argument, and position of the node given there.
-Operand = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +34,87 @@ class Stored:
 class Carried:
     """The stored tensors that a node is made of, and where their axes are in it.
 
-    `inner` are the axes over which they were summed with each other; `gathered` when an index chose.
+    `inner` are the axes over which they were summed with each other; `picked` when an index chose.
     """
 
     layouts: dict[str, Layout] = field(default_factory=dict)
     inner: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    gathered: bool = False
+    picked: bool = False
+
+
+class Operand(NamedTuple):
+    """A node among the arguments of another, and the position of its argument."""
+
+    place: int
+    node: NodeState
+
+
+class Cut(NamedTuple):
+    """A piece of the outputs of a weight: of which node, of which weight, and where it begins and ends."""
+
+    whole: NodeState
+    tensor: str
+    ends: tuple[int, int]
+
+
+@dataclass(slots=True, eq=False)
+class NodeState:
+    """One node of the graph, and what the passes find out about it."""
+
+    fx: Node
+    position: int
+    operator: str  # folded name
+    inputs: tuple[NodeState, ...]  # all nodes that it is computed from
+
+    # walk
+    data: bool = False  # the values depend on an input
+    before: tuple[NodeState, ...] = ()  # data that it depends on
+    flowing: tuple[NodeState, ...] = ()  # of these, data whose values flow on
+    weights: tuple[str, ...] = ()  # parameters met here
+    contracts: bool = False  # applies a parameter as weight, or looks it up
+    carried: Carried | None = None
+    tracked: dict[str, Layout] | None = None  # output axes of weights in data
+    cut: Cut | None = None
+
+    # activations
+    base: NodeState = field(init=False)  # the node of which this one is an elementwise function
+    depth: int = 0  # weights on the longest path from an input up to and including the node
+    activation: str | None = None  # the activation that it computes
+    partial: bool = False  # that activation is only a part of another one
+    norm: bool = False  # it normalises
+    normalised: bool = False  # no weight since the last normalisation
+    attention: bool = False  # computes or applies attention scores
+    gained: bool = False  # the product with the gain of a normalisation that divides only afterwards
+
+    # following
+    following: str = "none"  # the activation met before the next weight
+    normalised_after: bool = False  # a normalisation is met before the next weight
+    reaches_output: bool = False  # leaves the model without another weight
+
+    # residuals
+    residual: tuple[NodeState, NodeState] | None = None  # a residual addition: branch and stream
+    ends_residual: bool = False  # last weight of a residual branch, or a gain or scale behind it
+
+    def __post_init__(self) -> None:
+        self.base = self
+
+    @property
+    def layouts(self) -> Mapping[str, Layout]:
+        """The stored tensors that the node is made of."""
+        return self.carried.layouts if self.carried is not None else {}
+
+    @property
+    def shape(self) -> Shape | None:
+        """Shape of the result, from what it is made of if the graph does not say."""
+        known = result_shape(self.fx)
+        if known is None and self.layouts:
+            return layouts.shape(next(iter(self.layouts.values())))
+        return known
+
+    @property
+    def module(self) -> str:
+        """Path of the module that ran the operator."""
+        return self.fx.meta.get("module") or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,69 +125,41 @@ class Meeting:
     """
 
     tensor: str
-    node: int
+    node: NodeState
     role: str
-    partner: int | None = None  # the data
+    partner: NodeState | None = None  # the data
     labelled: int = 0  # dimensions along which the tensor varies
     facts: Mapping[str, Any] = field(default_factory=dict)  # fans and axes of a product
     cuts: tuple[int, ...] = ()  # where along its output axis the tensor was sliced before
-    source: int | None = None  # the node that brings the tensor there
+    source: NodeState | None = None  # the node that brings the tensor there
 
 
-@dataclass(slots=True)
-class Consumption:
-    """The graph's nodes by position, and what is known of them."""
+class GraphState:
+    """The nodes of a graph in order, and the stored tensors that they read."""
 
-    stored: Mapping[str, Stored]
-    nodes: list[fx.Node] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)  # folded operator names
-    position: dict[fx.Node, int] = field(default_factory=dict)
-    data: list[bool] = field(default_factory=list)  # the values depend on an input
-    before: list[tuple[int, ...]] = field(default_factory=list)  # data that a node depends on
-    flowing: list[tuple[int, ...]] = field(default_factory=list)  # of these, data whose values flow on
-    weights: list[tuple[str, ...]] = field(default_factory=list)  # parameters met at a node
-    contracts: list[bool] = field(default_factory=list)  # applies a parameter as weight, or looks it up
-    carried: list[Carried | None] = field(default_factory=list)
-    tracked: list[dict[str, Layout] | None] = field(default_factory=list)  # output axes of weights in data
-    meetings: list[Meeting] = field(default_factory=list)
-    cuts: dict[str, set[int]] = field(default_factory=dict)  # where along a weight's outputs data is split
-    #: likewise within each head: by stride and length of what is split, starts and lengths of the pieces
-    woven: dict[str, dict[tuple[int, int], set[tuple[int, int]]]] = field(default_factory=dict)
-    pieces: dict[int, tuple[int, str, tuple[int, int]]] = field(default_factory=dict)  # node -> whole, cut
-    outputs: tuple[int, ...] = ()
+    def __init__(self, graph: Graph, stored: Mapping[str, Stored]) -> None:
+        self.stored = stored
+        self.nodes: list[NodeState] = []
+        self.meetings: list[Meeting] = []
+        self.cuts: dict[str, set[int]] = {}  # where along a weight's outputs data is split
+        #: Likewise within each head: by stride and length of the whole, starts and lengths of the pieces.
+        self.woven: dict[str, dict[tuple[int, int], set[tuple[int, int]]]] = {}
+        self._states: dict[Node, NodeState] = {}
+        for position, node in enumerate(graph.nodes):
+            operator = aten.operation(node.target) if node.op == "call_function" else node.op
+            inputs = tuple([self._states[source] for source in node.all_input_nodes])
+            self._states[node] = state = NodeState(node, position, operator, inputs)
+            self.nodes.append(state)
 
-    def shape(self, i: int) -> Shape | None:
-        """Shape of a node's result, from what it is made of if the graph does not say."""
-        known = result_shape(self.nodes[i])
-        carried = self.carried[i]
-        if known is None and carried is not None and carried.layouts:
-            return layouts.shape(next(iter(carried.layouts.values())))
-        return known
+    def __getitem__(self, node: Node) -> NodeState:
+        return self._states[node]
 
-    def layouts(self, i: int) -> Mapping[str, Layout]:
-        """The stored tensors that a node is made of."""
-        carried = self.carried[i]
-        return carried.layouts if carried is not None else {}
-
-    def parameters(self, i: int) -> list[Stored]:
+    def parameters(self, node: NodeState) -> list[Stored]:
         """The parameters that a node is made of."""
-        return [tensor for name in self.layouts(i) if (tensor := self.stored[name]).parameter]
+        return [tensor for name in node.layouts if (tensor := self.stored[name]).parameter]
 
-
-@dataclass(slots=True)
-class Flow:
-    """Facts about each data node, by position in the graph."""
-
-    depth: list[int]  # weights on the longest path from an input up to and including the node
-    base: list[int]  # the node of which this one is an elementwise function
-    activation: list[str | None]  # the activation that the node computes
-    within: set[int]  # activations that are only a part of another one
-    norm: list[bool]  # the node normalises
-    normalised: list[bool]  # no weight since the last normalisation
-    attention: list[bool]  # computes or applies attention scores
-    following: list[str]  # the activation met before the next weight, "none" if there is none
-    normalised_after: list[bool]  # a normalisation is met before the next weight
-    reaches_output: list[bool]  # leaves the model without another weight
-    residual: dict[int, tuple[int, int]]  # residual additions: branch and stream
-    ends: set[int]  # last weights of residual branches, with the gains and scales behind them
-    gains: set[int]  # products with the gain of a normalisation that divides only afterwards
+    def reads(self) -> Iterator[tuple[NodeState, Stored]]:
+        """The nodes that read a stored tensor, each with it."""
+        for node in self.nodes:
+            if node.fx.op == "get_attr" and (tensor := self.stored.get(str(node.fx.target))) is not None:
+                yield node, tensor

@@ -8,55 +8,12 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
-from torch.nn.modules.dropout import _DropoutNd
-from torch.nn.modules.instancenorm import _InstanceNorm
+
+from initlint.runtime import layer, operands
 
 aten = torch.ops.aten
 Value = Any  # a node, a tuple of values, or a constant; None for numbers known only at run time
 
-#: torch.nn classes whose one operator sees the input alone.
-_PLAIN: dict[type[nn.Module], str] = {
-    nn.ReLU: "relu",
-    nn.ReLU6: "relu6",
-    nn.GELU: "gelu",
-    nn.SiLU: "silu",
-    nn.Mish: "mish",
-    nn.Tanh: "tanh",
-    nn.Sigmoid: "sigmoid",
-    nn.LogSigmoid: "log_sigmoid",
-    nn.Softplus: "softplus",
-    nn.ELU: "elu",
-    nn.SELU: "selu",
-    nn.CELU: "celu",
-    nn.LeakyReLU: "leaky_relu",
-    nn.RReLU: "rrelu",
-    nn.Hardtanh: "hardtanh",
-    nn.Hardsigmoid: "hardsigmoid",
-    nn.Hardswish: "hardswish",
-    nn.Hardshrink: "hardshrink",
-    nn.Softshrink: "softshrink",
-    nn.Threshold: "threshold",
-    nn.Softmax: "softmax",
-    nn.Softmax2d: "softmax",
-    nn.LogSoftmax: "log_softmax",
-    nn.GLU: "glu",
-    nn.Flatten: "flatten",
-    nn.Unflatten: "unflatten",
-    nn.AvgPool1d: "avg_pool1d",
-    nn.AvgPool2d: "avg_pool2d",
-    nn.AvgPool3d: "avg_pool3d",
-    nn.MaxPool1d: "max_pool1d",
-    nn.MaxPool2d: "max_pool2d",
-    nn.MaxPool3d: "max_pool3d",
-    nn.AdaptiveAvgPool1d: "adaptive_avg_pool1d",
-    nn.AdaptiveAvgPool2d: "adaptive_avg_pool2d",
-    nn.AdaptiveAvgPool3d: "adaptive_avg_pool3d",
-    nn.Upsample: "upsample_nearest2d",
-    nn.PixelShuffle: "pixel_shuffle",
-    nn.PixelUnshuffle: "pixel_unshuffle",
-}
 #: Functions and methods whose ATen name is another one.
 _RENAMED = {
     "truediv": "div",
@@ -114,7 +71,7 @@ class _Lowering:
         return self._described(self.graph.create_node("placeholder", str(node.target), (), {}, node.name))
 
     def _output(self, node: fx.Node) -> Value:
-        found = tuple(dict.fromkeys(_tensors(self._value(node.args[0]))))
+        found = tuple(dict.fromkeys(operands(self._value(node.args[0]), fx.Node)))
         return self.graph.create_node("output", "output", (found,), {})
 
     def _get_attr(self, node: fx.Node) -> Value:
@@ -189,7 +146,7 @@ class _Lowering:
         args, kwargs = [self._value(a) for a in node.args], self._values(node.kwargs)
         if target is operator.getitem:
             return self._item(args[0], args[1])
-        if name in _QUERIES or not any(isinstance(v, fx.Node) for v in _leaves([args, kwargs])):
+        if name in _QUERIES or not [*operands([args, kwargs], fx.Node)]:
             return None
         if name in _SAME:
             return args[0]
@@ -199,8 +156,8 @@ class _Lowering:
             ids, weight = _ordered(args, kwargs, "input", "weight")[:2]
             return self._call(aten.embedding.default, weight, ids)
         if name == "einsum":
-            operands = args[1] if isinstance(args[1], (list, tuple)) else args[1:]
-            return self._call(aten.einsum.default, args[0], list(operands))
+            factors = args[1] if isinstance(args[1], (list, tuple)) else args[1:]
+            return self._call(aten.einsum.default, args[0], list(factors))
         if name in ("view", "reshape", "permute", "expand", "repeat", "flip") and len(args) > 1:
             sizes = args[1] if isinstance(args[1], (list, tuple)) else args[1:]
             return self._call(name, args[0], list(sizes))
@@ -208,7 +165,7 @@ class _Lowering:
             return self._pieces(name, args)
         aten_name = _RENAMED.get(name, name.rstrip("_"))
         if not hasattr(aten, aten_name):
-            return self._call(target if callable(target) else whole, *_tensors([args, kwargs]))
+            return self._call(target if callable(target) else whole, *operands([args, kwargs], fx.Node))
         given = (*args, *(v for k, v in kwargs.items() if k not in ("inplace", "training", "dtype")))
         return self._call(aten_name, *given)
 
@@ -217,7 +174,7 @@ class _Lowering:
             return value[index] if isinstance(index, int) and -len(value) <= index < len(value) else None
         if not isinstance(value, fx.Node):
             return None
-        picked = [v for v in _leaves([index]) if isinstance(v, fx.Node)]
+        picked = [*operands([index], fx.Node)]
         return self._call("index", value, picked) if picked else self._call("slice", value)
 
     def _pieces(self, name: str, args: list[Value]) -> Value:
@@ -232,42 +189,42 @@ class _Lowering:
 
     # -------------------------------------------------- modules
 
-    def _module(self, module: nn.Module, args: list[Value], kwargs: dict[str, Value]) -> Value:
+    def _module(self, module: Any, args: list[Value], kwargs: dict[str, Value]) -> Value:
         x = args[0] if args else next(iter(kwargs.values()), None)
         weight, bias = self._own(module, "weight"), self._own(module, "bias")
-        plain = next((name for kind, name in _PLAIN.items() if isinstance(module, kind)), None)
-        if plain is not None:
-            return self._call(plain, x)
-        match module:
-            case nn.Identity() | nn.Dropout() | _DropoutNd():
+        known = layer(module)
+        match known.operator:
+            case "identity":
                 return x
-            case nn.Linear():
+            case "linear":
                 return self._call(aten.linear.default, x, weight, bias)
-            case nn.Bilinear():
+            case "bilinear":
                 return self._call(aten.bilinear.default, x, args[1], weight, bias)
-            case _ConvNd():
-                return self._convolution(module, x, weight, bias)
-            case nn.Embedding() | nn.EmbeddingBag():
+            case "convolution" | "convolution_transpose" as name:
+                return self._convolution(module, x, weight, bias, transposed=name != "convolution")
+            case "embedding":
                 return self._call(aten.embedding.default, weight, x)
-            case _BatchNorm() | _InstanceNorm():
-                return self._channel_norm(module, x, weight, bias)
-            case nn.LayerNorm():
+            case "batch_norm" | "instance_norm" as name:
+                return self._channel_norm(name, module, x, weight, bias)
+            case "layer_norm":
                 return self._call(aten.layer_norm.default, x, list(module.normalized_shape), weight, bias)
-            case nn.GroupNorm():
+            case "group_norm":
                 return self._call(aten.group_norm.default, x, module.num_groups, weight, bias)
-            case nn.RMSNorm():
+            case "rms_norm":
                 return self._call(aten.rms_norm.default, x, list(module.normalized_shape), weight)
-            case nn.PReLU():
+            case "prelu":
                 return self._call(aten.prelu.default, x, weight)
-            case nn.RNNBase():
-                return self._recurrent(module, x)
-            case nn.MultiheadAttention():
+            case "lstm" | "gru" | "rnn_tanh" as name:
+                return self._recurrent(name, module, x)
+            case "attention":
                 return self._attention(module, *_ordered(args, kwargs, "query", "key", "value"))
+            case name if name and not known.role:
+                return self._call(name, x)
         own = [
             self._tensor(t, f"{self.path}.{n}")
             for n, t in (*module.named_parameters(), *module.named_buffers())
         ]
-        return self._call(whole, *_tensors([args, kwargs]), *own)
+        return self._call(whole, *operands([args, kwargs], fx.Node), *own)
 
     def _own(self, module: nn.Module, name: str) -> fx.Node | None:
         """A tensor of a module; the original that has its shape, where it is parametrised."""
@@ -279,29 +236,22 @@ class _Lowering:
         originals = [t for n, t in module.named_parameters() if name in n and t.shape == value.shape]
         return self._tensor(originals[-1] if originals else value, f"{self.path}.{name}")
 
-    def _convolution(self, module: _ConvNd, x: Value, weight: Value, bias: Value) -> fx.Node:
+    def _convolution(self, module: Any, x: Value, weight: Value, bias: Value, *, transposed: bool) -> fx.Node:
         padding = [0] * len(module.kernel_size) if isinstance(module.padding, str) else list(module.padding)
-        transposed = isinstance(module, _ConvTransposeNd)
         settings = (list(module.stride), padding, list(module.dilation), transposed)
         rest = (list(module.output_padding), module.groups)
         return self._call(aten.convolution.default, x, weight, bias, *settings, *rest)
 
-    def _channel_norm(
-        self, module: _BatchNorm | _InstanceNorm, x: Value, weight: Value, bias: Value
-    ) -> fx.Node:
+    def _channel_norm(self, name: str, module: Any, x: Value, weight: Value, bias: Value) -> fx.Node:
         mean, variance = self._own(module, "running_mean"), self._own(module, "running_var")
-        target = aten.instance_norm if isinstance(module, _InstanceNorm) else aten.batch_norm
         rest = (module.training, module.momentum or 0.0, module.eps, False)
-        return self._call(target.default, x, weight, bias, mean, variance, *rest)
+        return self._call(getattr(aten, name).default, x, weight, bias, mean, variance, *rest)
 
-    def _recurrent(self, module: nn.RNNBase, x: Value) -> Value:
+    def _recurrent(self, name: str, module: nn.RNNBase, x: Value) -> Value:
         weights = [self._tensor(getattr(module, n), f"{self.path}.{n}") for n in module._flat_weights_names]
-        target = {"LSTM": aten.lstm.input, "GRU": aten.gru.input}.get(module.mode, aten.rnn_tanh.input)
         settings = (module.bias, module.num_layers, module.dropout, module.training, module.bidirectional)
-        node = self._call(target, x, [], weights, *settings, module.batch_first)
-        output, *states = (
-            self._call(operator.getitem, node, i) for i in range(3 if module.mode == "LSTM" else 2)
-        )
+        node = self._call(getattr(aten, name).input, x, [], weights, *settings, module.batch_first)
+        output, *states = (self._call(operator.getitem, node, i) for i in range(3 if name == "lstm" else 2))
         return output, tuple(states) if len(states) > 1 else states[0]
 
     def _attention(self, module: nn.MultiheadAttention, query: Value, key: Value, value: Value) -> Value:
@@ -327,15 +277,3 @@ class _Lowering:
 def _ordered(args: list[Value], kwargs: dict[str, Value], *names: str) -> list[Value]:
     """Positional and keyword arguments in the order of `names`."""
     return [*args, *(kwargs.get(name) for name in names[len(args) :])][: len(names)]
-
-
-def _leaves(value: Value) -> list[Value]:
-    if isinstance(value, dict):
-        return [leaf for item in value.values() for leaf in _leaves(item)]
-    if isinstance(value, (list, tuple)):
-        return [leaf for item in value for leaf in _leaves(item)]
-    return [value]
-
-
-def _tensors(value: Value) -> list[fx.Node]:
-    return [leaf for leaf in _leaves(value) if isinstance(leaf, fx.Node)]

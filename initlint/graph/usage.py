@@ -13,12 +13,13 @@ from torch.nn.parameter import is_lazy
 
 from initlint.evidence import SignalKind, Use
 from initlint.graph import aten
-from initlint.graph.activations import flow
+from initlint.graph.activations import find_activations, find_following
 from initlint.graph.declared_roles import declared_uses
 from initlint.graph.pairing import paired
 from initlint.graph.propagation import argument
-from initlint.graph.state import Consumption, Flow, Meeting, Stored
-from initlint.graph.walk import consume
+from initlint.graph.residuals import find_residuals
+from initlint.graph.state import GraphState, Meeting, NodeState, Stored
+from initlint.graph.walk import walk
 from initlint.graph.wiring import Wires
 
 if TYPE_CHECKING:
@@ -55,21 +56,28 @@ class Usage:
 
 
 def usage(trace: Trace, model: nn.Module) -> Usage:
-    """Read the graph; without one, only what the torch.nn layers say by their class."""
+    """What a graph says of tensors and nodes; without one, only what torch.nn layers say by their class."""
     declared = declared_uses(model)
     if trace.graph is None:
         return Usage(uses=paired(declared, {}))
-    seen = consume(trace.graph, _stored(model, declared))
-    facts = flow(seen)
-    wires = Wires(seen, facts)
-    nodes = {
-        seen.nodes[i].name: _facts(seen, facts, wires, i) for i in range(len(seen.nodes)) if seen.data[i]
-    }
+    graph = read_graph(trace.graph, _stored(model, declared))
+    wires = Wires(graph)
+    nodes = {node.fx.name: _facts(node, wires) for node in graph.nodes if node.data}
     return Usage(
-        uses=paired(dict(_uses(seen, facts, wires)), nodes),
+        uses=paired(dict(_uses(graph, wires)), nodes),
         nodes=nodes,
-        outputs=tuple(seen.nodes[i].name for i in seen.outputs if seen.data[i]),
+        outputs=tuple(p.fx.name for node in graph.nodes if node.fx.op == "output" for p in node.before),
     )
+
+
+def read_graph(graph: fx.Graph, stored: Mapping[str, Stored]) -> GraphState:
+    """The graph after all passes."""
+    state = GraphState(graph, stored)
+    walk(state)
+    find_activations(state)
+    find_following(state)
+    find_residuals(state)
+    return state
 
 
 def _stored(model: nn.Module, declared: Mapping[str, Use]) -> dict[str, Stored]:
@@ -93,35 +101,34 @@ def _stored(model: nn.Module, declared: Mapping[str, Use]) -> dict[str, Stored]:
 # ---------------------------------------------------------------- nodes
 
 
-def _facts(seen: Consumption, facts: Flow, wires: Wires, i: int) -> NodeFacts:
-    branch, stream = facts.residual.get(i, (None, None))
+def _facts(node: NodeState, wires: Wires) -> NodeFacts:
+    branch, stream = node.residual or (None, None)
     return NodeFacts(
-        kind=_kind(seen, facts, i),
-        depth=facts.depth[i],
-        weights=tuple(dict.fromkeys(seen.weights[i])),
-        residual=i in facts.residual,
-        stream=seen.nodes[stream].name if stream is not None else None,
-        branch_first=branch is not None and seen.flowing[i][:1] == (branch,),
-        flowing=tuple(seen.nodes[p].name for p in seen.flowing[i]),
-        summands=wires.summands(i),
+        kind=_kind(node),
+        depth=node.depth,
+        weights=tuple(dict.fromkeys(node.weights)),
+        residual=node.residual is not None,
+        stream=stream.fx.name if stream is not None else None,
+        branch_first=branch is not None and node.flowing[:1] == (branch,),
+        flowing=tuple(p.fx.name for p in node.flowing),
+        summands=wires.summands(node),
     )
 
 
-def _kind(seen: Consumption, facts: Flow, i: int) -> SignalKind:
-    name = seen.names[i]
-    if seen.nodes[i].op != "call_function":
-        return "input" if seen.nodes[i].op == "placeholder" else "output"
-    if seen.contracts[i]:
+def _kind(node: NodeState) -> SignalKind:
+    if node.fx.op != "call_function":
+        return "input" if node.fx.op == "placeholder" else "output"
+    if node.contracts:
         return "weight"
-    if facts.norm[i]:
+    if node.norm:
         return "norm"
-    if name in aten.SOFTMAXES:
+    if node.operator in aten.SOFTMAXES:
         return "softmax"
-    if facts.activation[i] is not None and i not in facts.within:
+    if node.activation is not None and not node.partial:
         return "activation"
-    if facts.attention[i]:
+    if node.attention:
         return "attention"
-    if name in aten.ADDITIONS and len(seen.flowing[i]) > 1:
+    if node.operator in aten.ADDITIONS and len(node.flowing) > 1:
         return "add"
     return "other"
 
@@ -129,42 +136,41 @@ def _kind(seen: Consumption, facts: Flow, i: int) -> SignalKind:
 # ---------------------------------------------------------------- tensors
 
 
-def _uses(seen: Consumption, facts: Flow, wires: Wires) -> Iterator[tuple[str, Use]]:
+def _uses(graph: GraphState, wires: Wires) -> Iterator[tuple[str, Use]]:
     met: dict[str, list[Meeting]] = {}
-    for meeting in seen.meetings:
+    for meeting in graph.meetings:
         met.setdefault(meeting.tensor, []).append(meeting)
-    for node in seen.nodes:
-        if node.op == "get_attr" and (tensor := seen.stored.get(str(node.target))) is not None:
-            meetings = met.get(tensor.name)
-            use = _use(seen, facts, wires, tensor, meetings) if meetings else _unmet(seen, tensor, node)
-            yield tensor.name, use
+    for node, tensor in graph.reads():
+        meetings = met.get(tensor.name)
+        yield tensor.name, _use(graph, wires, tensor, meetings) if meetings else _unmet(tensor, node)
 
 
-def _unmet(seen: Consumption, tensor: Stored, node: Any) -> Use:
+def _unmet(tensor: Stored, node: NodeState) -> Use:
     """A tensor that the graph reads but that never meets data."""
-    user = next(iter(node.users), node)
+    user = next(iter(node.fx.users), node.fx)
     name = aten.operation(user.target) if user.op == "call_function" else user.op
-    role = _lone(tensor) if tensor.parameter else "state"
+    role = _role_by_size(tensor) if tensor.parameter else "state"
     return Use(role=role, operation=name, module=user.meta.get("module") or "", node=user.name)
 
 
-def _lone(tensor: Stored) -> Literal["scalar", "other"]:
+def _role_by_size(tensor: Stored) -> Literal["scalar", "other"]:
     return "scalar" if prod(tensor.shape) == 1 else "other"
 
 
-def _use(seen: Consumption, facts: Flow, wires: Wires, tensor: Stored, meetings: Sequence[Meeting]) -> Use:
-    uses = [(_one_use(seen, facts, tensor, meeting), meeting) for meeting in meetings]
+def _use(graph: GraphState, wires: Wires, tensor: Stored, meetings: Sequence[Meeting]) -> Use:
+    """All uses of one tensor in one record: that of the first role, with what the others add."""
+    uses = [(_one_use(tensor, meeting), meeting) for meeting in meetings]
     uses.sort(key=lambda pair: PRECEDENCE.index(pair[0].role))
     first = uses[0][0]
     alike = [(use, meeting) for use, meeting in uses if use.role == first.role]
-    activations = [use.activation for use, _ in alike]
-    parts, outputs = _parts(seen, tensor, alike)
+    functions = [use.activation for use, _ in alike]
+    parts, outputs = _parts(graph, tensor, alike)
     return replace(
         first,
-        activation=next((a for a in activations if a not in (None, "none")), activations[0]),
+        activation=next((a for a in functions if a not in (None, "none")), functions[0]),
         fan_out=outputs or first.fan_out,
         parts=max(parts, first.parts),
-        woven=_woven(seen.woven.get(tensor.name, {})) if len(first.outputs) == 1 else 1,
+        woven=_woven(graph.woven.get(tensor.name, {})) if len(first.outputs) == 1 else 1,
         lookup_too=first.role in PRECEDENCE[:3] and any(use.role == "lookup" for use, _ in uses),
         ends_residual=any(use.ends_residual for use, _ in alike),
         reaches_output=any(use.reaches_output for use, _ in alike),
@@ -173,40 +179,39 @@ def _use(seen: Consumption, facts: Flow, wires: Wires, tensor: Stored, meetings:
     )
 
 
-def _one_use(seen: Consumption, facts: Flow, tensor: Stored, meeting: Meeting) -> Use:
-    i = meeting.node
-    role = _role(seen, facts, tensor, meeting)
-    given: dict[str, Any] = {}
+def _one_use(tensor: Stored, meeting: Meeting) -> Use:
+    node = meeting.node
+    role = _role(tensor, meeting)
+    facts: dict[str, Any] = {}
     declared = tensor.declared
     if declared is not None and (role == "other" or "recurrent" in (role, declared.role)):
         role = declared.role
-        given = {key: getattr(declared, key) for key in (*_PRODUCT, "parts")}
+        facts = {key: getattr(declared, key) for key in (*_PRODUCT, "parts")}
     elif declared is not None and role == declared.role:
-        given["parts"] = declared.parts
+        facts["parts"] = declared.parts
     elif role == "recurrent":
         role = "other"
-    given |= {key: value for key, value in meeting.facts.items() if key in _PRODUCT}
+    facts |= {key: value for key, value in meeting.facts.items() if key in _PRODUCT}
     if role == "matrix":
-        given |= _averaged(seen, tensor, meeting, given)
-    node = seen.nodes[i]
-    flows = node.op == "call_function"
-    activation = facts.following[i] if flows else None
+        facts |= _averaged(tensor, meeting, facts)
+    flows = node.fx.op == "call_function"
+    activation = node.following if flows else None
     if declared is not None and role == "recurrent":
         activation = declared.activation
     return Use(
         role=role,
-        operation=seen.names[i],
-        module=node.meta.get("module") or "",
-        **given,
+        operation=node.operator,
+        module=node.module,
+        **facts,
         activation=activation,
-        normalised_before=meeting.partner is not None and facts.normalised[meeting.partner],
-        normalised_after=facts.normalised_after[i],
-        ends_residual=i in facts.ends,
-        reaches_output=facts.reaches_output[i] or not flows,
-        depth=facts.depth[i],
-        node=node.name,
+        normalised_before=meeting.partner is not None and meeting.partner.normalised,
+        normalised_after=node.normalised_after,
+        ends_residual=node.ends_residual,
+        reaches_output=node.reaches_output or not flows,
+        depth=node.depth,
+        node=node.fx.name,
         padding=_padding(node) if role == "lookup" else None,
-        offset=_offset(seen, meeting.source) if role == "gain" and meeting.source is not None else 0.0,
+        offset=_offset(meeting.source) if role == "gain" and meeting.source is not None else 0.0,
     )
 
 
@@ -218,63 +223,65 @@ _WEIGHTS_KEPT = (
 )
 
 
-def _averaged(
-    seen: Consumption, tensor: Stored, meeting: Meeting, given: Mapping[str, Any]
-) -> dict[str, Any]:
+def _averaged(tensor: Stored, meeting: Meeting, facts: Mapping[str, Any]) -> dict[str, Any]:
     """A sum over experts that a softmax weighs is an average: that axis belongs to a stack of matrices."""
-    contracted, fan_in = given.get("contracted", ()), given.get("fan_in")
+    contracted, fan_in = facts.get("contracted", ()), facts.get("fan_in")
     if len(tensor.shape) < 3 or len(contracted) < 2 or meeting.partner is None or not fan_in:
         return {}
-    rows, stack, met = set(), [meeting.partner], {meeting.partner}
-    while stack:
-        i = stack.pop()
-        shape = seen.shape(i)
-        if seen.names[i] in aten.SOFTMAXES and shape:
-            rows.add(shape[argument(seen.nodes[i], "dim", -1)])
-        elif seen.names[i] in _WEIGHTS_KEPT:
-            stack += [p for p in seen.flowing[i] if p not in met]
-            met.update(seen.flowing[i])
+    lengths = _softmax_lengths(meeting.partner)
     for axis in contracted[:-1]:
-        if tensor.shape[axis] in rows:
+        if tensor.shape[axis] in lengths:
             return {
                 "fan_in": fan_in // tensor.shape[axis],
                 "contracted": tuple(a for a in contracted if a != axis),
-                "stacked": (axis, *given.get("stacked", ())),
+                "stacked": (axis, *facts.get("stacked", ())),
             }
     return {}
 
 
-def _offset(seen: Consumption, i: int) -> float | None:
-    """The number that was added to a stored tensor on its way to node `i`; None when more was done to it."""
-    total = 0.0
-    while (node := seen.nodes[i]).op == "call_function":
-        name, sources = seen.names[i], [value for value in node.args if isinstance(value, fx.Node)]
-        if len(sources) != 1:
-            return None
-        if name in ("aten.add", "aten.sub", "aten.rsub"):
-            number = next((value for value in node.args if isinstance(value, (int, float))), None)
-            if number is None or name == "aten.rsub":
-                return None
-            total += number if name == "aten.add" else -number
-        elif name not in _MOVES:
-            return None
-        i = seen.position[sources[0]]
-    return total
+def _softmax_lengths(data: NodeState) -> set[int]:
+    """Lengths of the rows of the softmaxes that weigh some data."""
+    lengths, stack, met = set(), [data], {data}
+    while stack:
+        node = stack.pop()
+        if node.operator in aten.SOFTMAXES and node.shape:
+            lengths.add(node.shape[argument(node.fx, "dim", -1)])
+        elif node.operator in _WEIGHTS_KEPT:
+            stack += [p for p in node.flowing if p not in met]
+            met.update(node.flowing)
+    return lengths
 
 
 #: Operators that leave values as they are.
 _MOVES = aten.RESHAPES | {"aten._to_copy", "aten.to", "aten.clone", "aten.detach", "aten.contiguous"}
 
 
-def _padding(node: Any) -> int | None:
-    row = argument(node, "padding_idx")
+def _offset(node: NodeState) -> float | None:
+    """The number that was added to a stored tensor on its way to a node; None when more was done to it."""
+    total = 0.0
+    while node.fx.op == "call_function":
+        if sum(isinstance(value, fx.Node) for value in node.fx.args) != 1 or len(node.inputs) != 1:
+            return None
+        if node.operator in ("aten.add", "aten.sub"):
+            number = next((value for value in node.fx.args if isinstance(value, (int, float))), None)
+            if number is None:
+                return None
+            total += number if node.operator == "aten.add" else -number
+        elif node.operator not in _MOVES:
+            return None
+        node = node.inputs[0]
+    return total
+
+
+def _padding(node: NodeState) -> int | None:
+    row = argument(node.fx, "padding_idx")
     return row if isinstance(row, int) and row >= 0 else None
 
 
 _PRODUCT = ("fan_in", "fan_out", "contracted", "outputs", "stacked", "groups", "transposed")
 
 
-def _role(seen: Consumption, facts: Flow, tensor: Stored, meeting: Meeting) -> Any:
+def _role(tensor: Stored, meeting: Meeting) -> Any:
     """The role of a use, once it is known what the data is that a tensor multiplies or is added to.
 
     "gain" is the factor right after a normalisation that has none yet; any other factor of one element or
@@ -282,12 +289,8 @@ def _role(seen: Consumption, facts: Flow, tensor: Stored, meeting: Meeting) -> A
     "shift", what varies along several as a "table".
     """
     role = meeting.role
-    if role == "multiply" and meeting.node in facts.gains:
+    if role == "multiply" and _is_gain(meeting):
         role = "gain" if meeting.labelled else "scale"
-    if role == "multiply" and meeting.partner is not None:
-        norm = facts.base[meeting.partner]
-        if facts.norm[norm] and not seen.weights[norm]:
-            role = "gain" if meeting.labelled else "scale"
     if role in ("multiply", "scale"):
         role = "scalar" if meeting.labelled <= 1 else "other"
     elif role == "add":
@@ -298,6 +301,13 @@ def _role(seen: Consumption, facts: Flow, tensor: Stored, meeting: Meeting) -> A
     if tensor.parameter or role in ("matrix", "kernel", "lookup", "table", "shift"):
         return role
     return "state"
+
+
+def _is_gain(meeting: Meeting) -> bool:
+    """Whether a factor is the gain of a normalisation without weights just before, or of one after."""
+    if meeting.node.gained:
+        return True
+    return meeting.partner is not None and meeting.partner.base.norm and not meeting.partner.base.weights
 
 
 _PROJECTIONS = 3  # query, key and value; halves within a head are those of a rotary embedding
@@ -312,13 +322,13 @@ def _woven(splits: Mapping[tuple[int, int], Set[tuple[int, int]]]) -> int:
     return 1
 
 
-def _parts(seen: Consumption, tensor: Stored, alike: Sequence[tuple[Use, Meeting]]) -> tuple[int, int | None]:
+def _parts(graph: GraphState, tensor: Stored, alike: Sequence[tuple[Use, Meeting]]) -> tuple[int, int | None]:
     """Equal matrices fused along the output axis, told by where weight or output is split; all outputs."""
     outputs = alike[0][0].outputs
     if len(outputs) != 1:
         return 1, None
     size = tensor.shape[outputs[0]]
-    edges = set(seen.cuts.get(tensor.name, ()))
+    edges = graph.cuts.get(tensor.name, set())
     sliced = {edge for _, meeting in alike for edge in meeting.cuts}
     inner = sorted(edge for edge in edges | sliced if 0 < edge < size)
     total = size if any(0 < edge < size for edge in sliced) and alike[0][0].role == "matrix" else None

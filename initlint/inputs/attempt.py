@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
-import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,11 +14,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 from torch.overrides import TorchFunctionMode
 
 from initlint.inputs.call_spec import Call, Maker, Path
-from initlint.runtime import drained, preserved, set_mode
+from initlint.runtime import drained, layer, operands, preserved, seed_generators, set_mode
 
 ORIGIN = "_initlint_origin"  # attribute of tensors made from arguments: the paths of those arguments
 
@@ -58,7 +56,7 @@ class Failure:
 def runs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, seed: int = 0) -> str:
     """Why the model does not run in training mode, "" if it does; afterwards it is as before."""
     with preserved(model, args, kwargs), torch.enable_grad(), _quiet():
-        torch.manual_seed(seed)
+        seed_generators(seed)
         set_mode(model, training=True)
         try:
             drained(model(*args, **kwargs))
@@ -86,8 +84,7 @@ def attempt(
         setattr(tensor, ORIGIN, frozenset({path}))
     observer = _Observer()
     with preserved(model), torch.enable_grad(), _quiet(), _batched():
-        random.seed(maker.seed)
-        torch.manual_seed(maker.seed)
+        seed_generators(maker.seed)
         set_mode(model, training)
         try:
             with observer:
@@ -117,30 +114,15 @@ class _Observer(TorchFunctionMode):
                 self.error, self.raised = error, (func, args, kwargs)
             raise
         origin = origins(args, kwargs)
-        if origin:
-            _mark(result, origin)
+        for tensor in operands(result, torch.Tensor) if origin else ():
+            setattr(tensor, ORIGIN, origins(tensor) | origin)
         return result
 
 
 def origins(*values: Any) -> frozenset[Path]:
     """The arguments that tensors in `values` were made from."""
-    found: frozenset[Path] = frozenset()
-    for value in values:
-        if isinstance(value, torch.Tensor):
-            found |= getattr(value, ORIGIN, frozenset())
-        elif isinstance(value, (list, tuple)):
-            found |= origins(*value)
-        elif isinstance(value, dict):
-            found |= origins(*value.values())
-    return found
-
-
-def _mark(value: Any, origin: frozenset[Path]) -> None:
-    if isinstance(value, torch.Tensor):
-        setattr(value, ORIGIN, getattr(value, ORIGIN, frozenset()) | origin)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            _mark(item, origin)
+    tensors = operands(values, torch.Tensor)
+    return frozenset[Path]().union(*(getattr(tensor, ORIGIN, ()) for tensor in tensors))
 
 
 def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
@@ -158,16 +140,7 @@ def _batched() -> Iterator[None]:
     def check(module: nn.Module, args: tuple[Any, ...]) -> None:
         if not args or not isinstance(args[0], torch.Tensor):
             return
-        rank = 0
-        if isinstance(
-            module,
-            (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer),
-        ):
-            rank = 3
-        elif isinstance(module, _ConvNd):
-            rank = len(module.kernel_size) + 2
-        elif isinstance(module, nn.RNNCellBase):
-            rank = 2
+        rank = layer(module).rank
         if rank == args[0].dim() + 1:
             raise UnbatchedError(args[0], rank)
 

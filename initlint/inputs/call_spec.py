@@ -71,10 +71,14 @@ class Call:
 
     arguments: tuple[tuple[str, Spec], ...]
 
+    def parts(self) -> Iterator[tuple[Path, Spec]]:
+        """All descriptions with the way to them, a container before what it holds."""
+        for name, spec in self.arguments:
+            yield from _parts((name,), spec)
+
     def leaves(self) -> Iterator[tuple[Path, TensorSpec]]:
         """All tensors, with the way to them."""
-        for name, spec in self.arguments:
-            yield from _leaves((name,), spec)
+        return ((path, spec) for path, spec in self.parts() if isinstance(spec, TensorSpec))
 
     def text(self) -> str:
         """The tensors by name: "x float[2, 24], t int[2]"."""
@@ -95,12 +99,10 @@ class Call:
         )
 
 
-def _leaves(path: Path, spec: Spec) -> Iterator[tuple[Path, TensorSpec]]:
-    if isinstance(spec, TensorSpec):
-        yield path, spec
-    elif isinstance(spec, Group):
-        for key, item in spec.items:
-            yield from _leaves((*path, key), item)
+def _parts(path: Path, spec: Spec) -> Iterator[tuple[Path, Spec]]:
+    yield path, spec
+    for key, item in spec.items if isinstance(spec, Group) else ():
+        yield from _parts((*path, key), item)
 
 
 def _put(old: Spec, path: Path, spec: Spec) -> Spec:

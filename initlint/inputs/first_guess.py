@@ -8,13 +8,10 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
-from torch.nn.modules.lazy import LazyModuleMixin
 
 from initlint.inputs.call_spec import (
     BATCH,
@@ -28,7 +25,7 @@ from initlint.inputs.call_spec import (
     Spec,
     TensorSpec,
 )
-from initlint.runtime import attribute
+from initlint.runtime import attribute, layer
 
 WAVE = 16_000  # samples: one second of speech
 SPECTRA = 400  # frames of a spectrogram
@@ -115,7 +112,7 @@ def _first(value: Any) -> int:
 
 def channels(model: nn.Module) -> int:
     """Channels of an image: as configured, else of the first convolution."""
-    first = next((_channels(m) for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+    first = next((m.in_channels or 3 for m in model.modules() if isinstance(m, nn.Conv2d)), 3)  # lazy: 0
     return number(
         model, "num_channels", "in_channels", "in_chans", "channels", section="vision", default=first
     )
@@ -126,64 +123,34 @@ def channels(model: nn.Module) -> int:
 
 def first_layer(model: nn.Module) -> nn.Module | None:
     """The first registered layer that says what it takes."""
-    kinds = (_ConvNd, nn.Linear, nn.Embedding, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Bilinear)
-    return next(
-        (m for m in model.modules() if isinstance(m, (*kinds, _BatchNorm, nn.LayerNorm)) or _linear(m)), None
-    )
+    return next((m for m in model.modules() if layer(m).width or _is_linear(m)), None)
 
 
-def _linear(module: nn.Module) -> bool:
+def _is_linear(module: nn.Module) -> bool:
     """A stand-in for a linear layer: quantised, low-rank."""
     return isinstance(attribute(module, "in_features"), int) and attribute(module, "kernel_size") is None
 
 
-def _channels(layer: _ConvNd) -> int:
-    """Channels that a convolution takes; a lazy one takes what comes, as from a coloured image."""
-    return 3 if _undecided(layer) else layer.in_channels
-
-
-def _undecided(layer: nn.Module) -> bool:
-    """A lazy layer, which learns what it takes from its first input."""
-    return isinstance(layer, LazyModuleMixin) and layer.has_uninitialized_params()
-
-
-def taken_by(layer: nn.Module | None, model: nn.Module) -> TensorSpec:
-    """What a layer takes."""
-    match layer:
-        case _ConvTransposeNd():
-            return TensorSpec((BATCH, _channels(layer), *[1] * len(layer.kernel_size)))
-        case nn.Conv1d():
-            samples = WAVE if layer.in_channels == 1 else 128
-            return TensorSpec((BATCH, _channels(layer), samples), settled=frozenset({1}))
-        case nn.Conv2d() | nn.BatchNorm2d():
-            count = _channels(layer) if isinstance(layer, nn.Conv2d) else layer.num_features or 3
-            return TensorSpec((BATCH, count, *image_size(model)), settled=frozenset({1}))
-        case nn.Conv3d():
-            return TensorSpec((BATCH, _channels(layer), 16, 64, 64), settled=frozenset({1}))
-        case nn.Linear():
-            return TensorSpec((BATCH, WIDTH if _undecided(layer) else layer.in_features))
-        case nn.Bilinear():
-            return TensorSpec((BATCH, layer.in1_features))
-        case nn.Embedding():
-            return TensorSpec((BATCH, length(model)), "int", high=layer.num_embeddings)
-        case nn.RNNCellBase():
-            return TensorSpec((BATCH, layer.input_size))
-        case nn.RNNBase():
-            lead = (BATCH, LENGTH) if layer.batch_first else (LENGTH, BATCH)
-            return TensorSpec((*lead, layer.input_size))
-        case nn.MultiheadAttention():
-            lead = (BATCH, LENGTH) if layer.batch_first else (LENGTH, BATCH)
-            return TensorSpec((*lead, layer.embed_dim))
-        case nn.LayerNorm():
-            return TensorSpec((BATCH, *layer.normalized_shape))
-        case _BatchNorm():
-            return TensorSpec((BATCH, layer.num_features or WIDTH))
-        case None if isinstance(model, (torch.jit.ScriptModule, torch.fx.GraphModule)):  # weights, no layers
-            weight = next((p for p in model.parameters() if p.dim() > 1), torch.empty(0, WIDTH))
-            return TensorSpec((BATCH, weight.shape[1], *(image_size(model) if weight.dim() == 4 else ())))
-        case nn.Module() if _linear(layer):
-            return TensorSpec((BATCH, cast(int, attribute(layer, "in_features"))))
-    return TensorSpec((BATCH, WIDTH))
+def layer_input(module: nn.Module | None, model: nn.Module) -> TensorSpec:
+    """What a layer takes; without one, what the first weight of an exported model takes."""
+    if module is None and isinstance(model, (torch.jit.ScriptModule, torch.fx.GraphModule)):
+        weight = next((p for p in model.parameters() if p.dim() > 1), torch.empty(0, WIDTH))
+        return TensorSpec((BATCH, weight.shape[1], *(image_size(model) if weight.dim() == 4 else ())))
+    known = layer(module)
+    spatial = known.role == "kernel" or known.rank > 3
+    width = attribute(module, known.width or "in_features")
+    sizes = tuple(width) if isinstance(width, tuple) else (width or (3 if spatial else WIDTH),)  # lazy: 0
+    if known.role == "lookup":
+        return TensorSpec((BATCH, length(model)), "int", high=sizes[0])
+    if known.operator == "convolution_transpose":
+        return TensorSpec((BATCH, *sizes, *[1] * (known.rank - 2)))
+    if spatial:
+        extents = {3: (WAVE if sizes == (1,) else 128,), 4: image_size(model), 5: (16, 64, 64)}
+        return TensorSpec((BATCH, *sizes, *extents.get(known.rank, ())), settled=frozenset({1}))
+    if known.rank == 3:
+        lead = (BATCH, LENGTH) if attribute(module, "batch_first") else (LENGTH, BATCH)
+        return TensorSpec((*lead, *sizes))
+    return TensorSpec((BATCH, *sizes))
 
 
 # ---------------------------------------------------------------- names
@@ -234,18 +201,18 @@ def _labels(model: nn.Module) -> Spec:
 
 def _hidden(model: nn.Module) -> Spec:
     """The state of the first recurrent layer; features for a model that has none."""
-    layer = next((m for m in model.modules() if isinstance(m, (nn.RNNBase, nn.RNNCellBase))), None)
-    if layer is None:
+    module = next((m for m in model.modules() if isinstance(m, (nn.RNNBase, nn.RNNCellBase))), None)
+    if module is None:
         first = first_layer(model)
-        return taken_by(None if isinstance(first, nn.Embedding) else first, model)
-    if isinstance(layer, nn.RNNCellBase):
-        state = TensorSpec((BATCH, layer.hidden_size))
+        return layer_input(None if isinstance(first, nn.Embedding) else first, model)
+    if isinstance(module, nn.RNNCellBase):
+        state = TensorSpec((BATCH, module.hidden_size))
     else:
-        directions = layer.num_layers * (2 if layer.bidirectional else 1)
-        state = TensorSpec((directions, BATCH, layer.proj_size or layer.hidden_size))
-    if not isinstance(layer, (nn.LSTM, nn.LSTMCell)):
+        directions = module.num_layers * (2 if module.bidirectional else 1)
+        state = TensorSpec((directions, BATCH, module.proj_size or module.hidden_size))
+    if not layer(module).operator.startswith("lstm"):
         return state
-    cells = replace(state, shape=(*state.shape[:-1], layer.hidden_size))
+    cells = replace(state, shape=(*state.shape[:-1], module.hidden_size))
     return Group("tuple", (("0", state), ("1", cells)))
 
 
@@ -364,7 +331,7 @@ def guess(
 ) -> Spec:
     """What one argument may be."""
     if parameter is not None and parameter.kind is parameter.VAR_POSITIONAL:
-        return Group("tuple", (("0", taken_by(first_layer(model), model)),))
+        return Group("tuple", (("0", layer_input(first_layer(model), model)),))
     if parameter is not None and parameter.kind is parameter.VAR_KEYWORD:
         return Group("dict")
     typed = Constant(False) if name == "use_cache" else _by_annotation(name, annotation, model)
@@ -373,7 +340,7 @@ def guess(
     named = TensorSpec((NODES,), "int") if graph and name == "batch" else by_name(name, model)
     if named is not None:
         return named
-    spec = taken_by(first_layer(model), model)
+    spec = layer_input(first_layer(model), model)
     if graph and spec.kind == "float":
         return TensorSpec((NODES, spec.shape[-1]))
     return spec

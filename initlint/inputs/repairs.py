@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import log, prod
-from types import FrameType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -29,9 +29,10 @@ from initlint.inputs.call_spec import (
     TensorSpec,
 )
 from initlint.inputs.first_guess import IMAGE_SIZES, guess, image_size, of_graph, target_item
+from initlint.inputs.messages import FLAG, NONE, NUMBER, RANK
 from initlint.inputs.requirements import Want, wants
-from initlint.inputs.source_clues import evaluated
-from initlint.source import syntax, tree
+from initlint.inputs.source_clues import asked_keys, comparisons, evaluated, in_torch, ranks
+from initlint.source import statements_at
 
 NEAR = 0.5  # logarithm of a ratio of sizes: borders lose a part of small images
 
@@ -204,15 +205,9 @@ class Repair:
                     )
 
     def _groups(self, kind: str) -> Iterator[tuple[Path, Group]]:
-        def inside(path: Path, spec: Spec) -> Iterator[tuple[Path, Group]]:
-            if isinstance(spec, Group):
-                if spec.kind == kind:
-                    yield path, spec
-                for key, item in spec.items:
-                    yield from inside((*path, key), item)
-
-        for name, spec in self.call.arguments:
-            yield from inside((name,), spec)
+        for path, spec in self.call.parts():
+            if isinstance(spec, Group) and spec.kind == kind:
+                yield path, spec
 
     def _item_added(self, kind: str, key: str) -> Iterator[Call]:
         call = self.call
@@ -228,7 +223,7 @@ class Repair:
 
     def _asked(self) -> Iterator[Call]:
         """All that the forward asks of one of its dictionaries: batch.pop("x"), kw.get("mask"), kw["y"]."""
-        keys = _keys(self.model)
+        keys = asked_keys(self.model)
         for name, spec in self.call.arguments:
             group = spec if isinstance(spec, Group) and spec.kind == "dict" else Group("dict")
             known = dict(group.items)
@@ -264,7 +259,7 @@ class Repair:
         absent = [n for n, p in self.parameters.items() if n not in given and p.kind is not p.VAR_KEYWORD]
         message = str(self.failure.error)
         named = [n for n in absent if re.search(rf"(?<!\w){re.escape(n)}(?!\w)", message)]
-        if "None" in message or isinstance(self.failure.error, AssertionError):
+        if NONE.match(self.failure.error) or isinstance(self.failure.error, AssertionError):
             for frame, line in reversed(self.failure.frames):
                 text = linecache.getline(frame.f_code.co_filename, line)
                 named += [
@@ -289,19 +284,19 @@ class Repair:
         """b, c, h, w = x.shape, and x.shape[3]: the number of dimensions is in the line."""
         error = self.failure.error
         for frame, line in reversed(self.failure.frames):
-            for statement in _statements(frame, line):
-                for rank, owner in _ranks(statement, error):
+            for statement in statements_at(frame.f_code.co_filename, line)[:2]:
+                for rank, owner in ranks(statement, error):
                     tensor = evaluated(owner, frame)
                     if isinstance(tensor, torch.Tensor) and tensor.dim() != rank:
                         yield from self._granted(Want(tensor, rank=rank))
-            if not _library(frame):
+            if not in_torch(frame):
                 return
 
     def _compared(self) -> Iterator[Call]:
         """Sides of the comparison that an assert or a raise under an if rests on."""
         for frame, line in list(reversed(self.failure.frames))[:3]:
-            for statement in _statements(frame, line):
-                for left, operator, right in _comparisons(statement):
+            for statement in statements_at(frame.f_code.co_filename, line)[:2]:
+                for left, operator, right in comparisons(statement):
                     if isinstance(left, ast.BinOp) and isinstance(left.op, ast.Mod):
                         value, modulus = evaluated(left.left, frame), evaluated(left.right, frame)
                         if isinstance(value, int) and isinstance(modulus, int) and modulus > 0:
@@ -338,11 +333,8 @@ class Repair:
 
     def _plain(self) -> Iterator[Call]:
         """A plain number or flag where a tensor cannot be used as one."""
-        message = str(self.failure.error)
-        flag = "Boolean value of Tensor" in message
-        if not flag and not re.search(
-            r"as an integer|single element|Python scalar|must be real number|'Tensor'", message
-        ):
+        flag = FLAG.match(self.failure.error) is not None
+        if not flag and not NUMBER.match(self.failure.error):
             return
         for frame, line in reversed(self.failure.frames):
             text = linecache.getline(frame.f_code.co_filename, line)
@@ -359,8 +351,7 @@ class Repair:
     def _mentioned(self) -> Iterator[Call]:
         """Sizes in the message, one put in place of another."""
         message = str(self.failure.error)
-        rank = re.search(r"[Ee]xpected (\d)(?:D|-D| dim)", message)
-        if rank:
+        if rank := RANK.match(self.failure.error):
             for tensor in self.failure.tensors.values():
                 yield from self._granted(Want(tensor, rank=int(rank[1])))
         numbers = list(dict.fromkeys(int(n) for n in re.findall(r"(?<![\w.])\d{1,6}(?![\w.]*\w)", message)))[
@@ -417,77 +408,3 @@ def _scaled(spec: TensorSpec, ratio: float) -> Iterator[TensorSpec]:
         if size != side and size > 0:
             shape = (*spec.shape[:-2], size, size) if square else (*spec.shape[:-1], size)
             yield replace(spec, shape=shape)
-
-
-# ---------------------------------------------------------------- source
-def _keys(model: nn.Module) -> Mapping[str, tuple[str, ...]]:
-    """Keys that a model's forward cannot do without, by the argument that it looks them up in."""
-    code = getattr(inspect.unwrap(model.forward), "__code__", None)
-    parsed = syntax(code) if code is not None else None
-    found: dict[str, dict[str, None]] = {}
-    for node in ast.walk(parsed) if parsed is not None else ():
-        match node:
-            case (
-                ast.Call(
-                    func=ast.Attribute(value=ast.Name(id=name), attr="get" | "pop"),
-                    args=[ast.Constant(value=str(key))],
-                )
-                | ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str(key)), ctx=ast.Load())
-            ):
-                found.setdefault(name, {})[key] = None
-    return {name: tuple(keys) for name, keys in found.items()}
-
-
-def _library(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__", "")).split(".")[0] == "torch"
-
-
-def _statements(frame: FrameType, line: int) -> Iterator[ast.stmt]:
-    """Statements around a line, innermost first."""
-    parsed = tree(frame.f_code.co_filename)
-    if parsed is None:
-        return
-    around = [
-        node
-        for node in ast.walk(parsed)
-        if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or node.lineno)
-    ]
-    yield from sorted(around, key=lambda node: (node.end_lineno or 0) - node.lineno)[:2]
-
-
-def _ranks(statement: ast.stmt, error: Exception) -> Iterator[tuple[int, ast.expr]]:
-    """Numbers of dimensions that a statement takes for granted, and of what."""
-    for node in ast.walk(statement):
-        if (
-            isinstance(node, ast.Assign)
-            and isinstance(node.targets[0], ast.Tuple)
-            and isinstance(error, ValueError)
-        ):
-            owner = _shape_owner(node.value)
-            if owner is not None and not any(isinstance(e, ast.Starred) for e in node.targets[0].elts):
-                yield len(node.targets[0].elts), owner
-        if isinstance(node, ast.Subscript) and isinstance(error, IndexError):
-            owner = _shape_owner(node.value)
-            if (
-                owner is not None
-                and isinstance(node.slice, ast.Constant)
-                and isinstance(node.slice.value, int)
-            ):
-                yield node.slice.value + 1, owner
-
-
-def _shape_owner(node: ast.expr) -> ast.expr | None:
-    """x in x.shape, x.size() and x.shape[1:]."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "size":
-        return node.func.value
-    if isinstance(node, ast.Attribute) and node.attr == "shape":
-        return node.value
-    return None
-
-
-def _comparisons(statement: ast.stmt) -> Iterator[tuple[ast.expr, ast.cmpop, ast.expr]]:
-    match statement:
-        case ast.Assert(test=test) | ast.If(test=test) | ast.Expr(value=test):
-            for node in ast.walk(test):
-                if isinstance(node, ast.Compare):
-                    yield node.left, node.ops[0], node.comparators[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,6 +12,8 @@ import torch
 from torch import nn
 
 from initlint.inputs.attempt import Failure, UnbatchedError
+from initlint.inputs.messages import DIMENSION, KIND, SIZE
+from initlint.runtime import layer, operands
 
 INDEX_ARGUMENTS = {
     "gather": 2,
@@ -26,7 +27,6 @@ PRODUCTS = frozenset({"matmul", "__matmul__", "mm", "bmm", "mv", "dot", "inner"}
 LOGICAL = frozenset(
     {"__invert__", "__and__", "__or__", "logical_not", "bitwise_not", "masked_fill", "masked_fill_"}
 )
-KINDS = re.compile(r"dtype|scalar ?type|[Ll]ong|Int|[Ff]loat|[Dd]ouble|Half|[Bb]ool|integral|bitwise|indices")
 JOINS = frozenset({"cat", "concat", "concatenate", "stack", "hstack", "vstack"})
 
 
@@ -53,51 +53,42 @@ def wants(failure: Failure) -> Iterator[Want]:
         return
     name = getattr(failure.function, "__name__", "")
     arguments = [*failure.args, *failure.kwargs.values()]
-    operands = list(_tensors(arguments))
-    yield from _of_kind(name, failure, operands)
+    tensors = list(operands(arguments, torch.Tensor))
+    yield from _of_kind(name, failure, tensors)
     if name in _BY_NAME and arguments and (name == "einsum" or isinstance(arguments[0], torch.Tensor)):
         yield from _BY_NAME[name](failure, arguments)
     elif name in PRODUCTS:
-        yield from _product(*operands[:2]) if len(operands) > 1 else ()
+        yield from _product(*tensors[:2]) if len(tensors) > 1 else ()
     elif name in JOINS:
-        yield from _joined(failure, operands)
-    elif "size" in str(failure.error) or "shape" in str(failure.error):
-        for a, b in combinations(operands, 2):
+        yield from _joined(failure, tensors)
+    elif SIZE.match(failure.error):
+        for a, b in combinations(tensors, 2):
             yield from _broadcast(a, b)
-    yield from _dimensions(failure, operands)
-
-
-def _tensors(values: Any) -> Iterator[torch.Tensor]:
-    if isinstance(values, torch.Tensor):
-        yield values
-    elif isinstance(values, (list, tuple)):
-        for value in values:
-            yield from _tensors(value)
+    yield from _dimensions(failure, tensors)
 
 
 # ---------------------------------------------------------------- kinds
 
 
-def _of_kind(name: str, failure: Failure, operands: list[torch.Tensor]) -> Iterator[Want]:
-    message = str(failure.error)
+def _of_kind(name: str, failure: Failure, tensors: list[torch.Tensor]) -> Iterator[Want]:
     if name in INDEX_ARGUMENTS and len(failure.args) > INDEX_ARGUMENTS[name]:
         index = failure.args[INDEX_ARGUMENTS[name]]
         if isinstance(index, torch.Tensor) and index.is_floating_point():
             yield Want(index, kind="int")
-    if not KINDS.search(message):
+    if not KIND.match(failure.error):
         return
     if name in LOGICAL:
-        for tensor in operands:
+        for tensor in tensors:
             if tensor.dtype != torch.bool:
                 yield Want(tensor, kind="bool")
-    if name == "__getitem__" and len(operands) > 1:
-        for tensor in operands[1:]:
+    if name == "__getitem__" and len(tensors) > 1:
+        for tensor in tensors[1:]:
             yield Want(tensor, kind="int")
         return
-    for tensor in operands:
+    for tensor in tensors:
         if not (tensor.is_floating_point() or tensor.is_complex()):
             yield Want(tensor, kind="float")
-    for tensor in operands:
+    for tensor in tensors:
         if tensor.is_floating_point():
             yield Want(tensor, kind="int")
 
@@ -158,22 +149,22 @@ def _attention(failure: Failure, arguments: list[Any]) -> Iterator[Want]:
 
 
 def _einsum(failure: Failure, arguments: list[Any]) -> Iterator[Want]:
-    equation, operands = arguments[0], list(_tensors(arguments[1:]))
+    equation, tensors = arguments[0], list(operands(arguments[1:], torch.Tensor))
     if not isinstance(equation, str):
         return
     terms = equation.replace(" ", "").partition("->")[0].split(",")
     if "..." not in equation:
-        for term, tensor in zip(terms, operands, strict=False):
+        for term, tensor in zip(terms, tensors, strict=False):
             if tensor.dim() != len(term):
                 yield Want(tensor, rank=len(term))
                 return
     sizes: dict[str, tuple[int, int]] = {}
-    for number, (term, tensor) in enumerate(zip(terms, operands, strict=False)):
+    for number, (term, tensor) in enumerate(zip(terms, tensors, strict=False)):
         for place, letter in enumerate(term.partition("...")[0]):
             if letter in sizes and sizes[letter][0] != tensor.shape[place]:
                 size, other = sizes[letter]
                 yield Want(tensor, size=(place, size))
-                yield Want(operands[other], size=(terms[other].index(letter), tensor.shape[place]))
+                yield Want(tensors[other], size=(terms[other].index(letter), tensor.shape[place]))
             sizes.setdefault(letter, (tensor.shape[place], number))
 
 
@@ -207,16 +198,16 @@ def _levelled(a: torch.Tensor, b: torch.Tensor) -> Iterator[Want]:
     yield Want(low, rank=high.dim())
 
 
-def _joined(failure: Failure, operands: list[torch.Tensor]) -> Iterator[Want]:
+def _joined(failure: Failure, tensors: list[torch.Tensor]) -> Iterator[Want]:
     along = failure.kwargs.get(
         "dim", failure.kwargs.get("axis", failure.args[1] if len(failure.args) > 1 else 0)
     )
-    if len({t.dim() for t in operands}) > 1:
-        most, least = (pick(t.dim() for t in operands) for pick in (max, min))
-        yield from (Want(t, rank=most) for t in operands if t.dim() < most)
-        yield from (Want(t, rank=least) for t in operands if t.dim() > least)
+    if len({t.dim() for t in tensors}) > 1:
+        most, least = (pick(t.dim() for t in tensors) for pick in (max, min))
+        yield from (Want(t, rank=most) for t in tensors if t.dim() < most)
+        yield from (Want(t, rank=least) for t in tensors if t.dim() > least)
         return
-    for a, b in combinations(operands, 2):
+    for a, b in combinations(tensors, 2):
         for place, (m, n) in enumerate(zip(a.shape, b.shape, strict=True)):
             if m != n and (not isinstance(along, int) or place != along % a.dim()):
                 yield Want(b, size=(place, m))
@@ -312,12 +303,12 @@ _BY_NAME = {
 }
 
 
-def _dimensions(failure: Failure, operands: list[torch.Tensor]) -> Iterator[Want]:
+def _dimensions(failure: Failure, tensors: list[torch.Tensor]) -> Iterator[Want]:
     """A dimension that is not there: transpose(1, 2), size(3), sum(2) of a tensor of too few."""
-    found = re.search(r"Dimension out of range .* but got (-?\d+)", str(failure.error))
-    if found and operands:
+    found = DIMENSION.match(failure.error)
+    if found and tensors:
         place = int(found[1])
-        yield Want(operands[0], rank=place + 1 if place >= 0 else -place)
+        yield Want(tensors[0], rank=place + 1 if place >= 0 else -place)
 
 
 # ---------------------------------------------------------------- modules that check for themselves
@@ -329,10 +320,11 @@ def _of_module(failure: Failure) -> Iterator[Want]:
         if not isinstance(module, nn.Module):
             continue
         given = next((frame.f_locals[n] for n in ("input", "src", "query", "x") if n in frame.f_locals), None)
-        if isinstance(given, torch.Tensor) and isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+        known = layer(module)
+        if isinstance(given, torch.Tensor) and known.role == "recurrent":
             if not given.is_floating_point():
                 yield Want(given, kind="float")
-            yield Want(given, size=(-1, module.input_size))
+            yield Want(given, size=(-1, getattr(module, known.width)))
             state = frame.f_locals.get("hx")
             if isinstance(state, torch.Tensor) and isinstance(module, nn.RNNBase):
                 directions = 2 if module.bidirectional else 1

@@ -17,7 +17,7 @@ from torch import nn
 from initlint.inputs.attempt import Success, attempt
 from initlint.inputs.call_spec import Call, Maker, Path, TensorSpec
 from initlint.inputs.first_guess import by_name
-from initlint.runtime import tensors
+from initlint.runtime import leaves
 
 FEATURES = 2  # dimensions of an argument whose last one holds features or positions, all of them used
 SERIES = 3  # dimensions of the largest argument that is tried: of images every layer sees all channels
@@ -92,7 +92,7 @@ class Refinement:
         for training in (False, True):
             outcome = attempt(self.model, call, self.parameters, self.maker, training=training, change=change)
             if isinstance(outcome, Success):
-                return list(tensors(outcome.output))
+                return list(leaves(outcome.output))
         return None
 
 

@@ -15,7 +15,7 @@ from initlint.errors import ConfigError, TargetError
 from initlint.inputs.attempt import runs
 from initlint.inputs.hints import hints
 from initlint.inputs.search import Found, Fruitless, infer
-from initlint.runtime import Inputs
+from initlint.runtime import Inputs, mapped
 
 FORMS = "a tensor, a tuple of positional arguments, a dict of keyword arguments, or a pair (tuple, dict)"
 
@@ -27,7 +27,7 @@ def given(value: object) -> Inputs:
     """
     while callable(value) and not isinstance(value, (torch.Tensor, nn.Module, type)):
         value = _called(value)
-    args, kwargs = _arguments(value)
+    args, kwargs = mapped(_arguments(value), lambda array: torch.from_numpy(array.copy()), np.ndarray)
     return Inputs(args, kwargs, "given", f"{describe(args, kwargs)}, given")
 
 
@@ -41,28 +41,14 @@ def _called(function: Callable[[], object]) -> object:
 def _arguments(value: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
     match value:
         case torch.Tensor() | np.ndarray():
-            return (_tensor(value),), {}
+            return (value,), {}
         case Mapping():
-            return (), {str(key): _tensor(item) for key, item in value.items()}
+            return (), {str(key): item for key, item in value.items()}
         case (tuple() as args, Mapping() as kwargs) if all(isinstance(key, str) for key in kwargs):
-            return tuple(map(_tensor, args)), {key: _tensor(item) for key, item in kwargs.items()}
+            return args, dict(kwargs)
         case tuple():
-            return tuple(map(_tensor, value)), {}
+            return tuple(value), {}
     raise ConfigError(f"inputs must be {FORMS}, not {type(value).__name__}")
-
-
-def _tensor(value: Any) -> Any:
-    """The value with numpy arrays turned into tensors, at any depth of plain containers."""
-    match value:
-        case np.ndarray():
-            return torch.from_numpy(value.copy())
-        case list():
-            return [_tensor(item) for item in value]
-        case dict():
-            return {key: _tensor(item) for key, item in value.items()}
-        case tuple() if type(value) is tuple:
-            return tuple(map(_tensor, value))
-    return value
 
 
 # ---------------------------------------------------------------- asked of the model

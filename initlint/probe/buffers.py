@@ -19,7 +19,7 @@ AGREES = 1e-2  # relative distance at which means are those of sums and counts (
 
 
 @dataclass(slots=True)
-class Running:
+class BufferWatch:
     """A model before its forward; asked again after it."""
 
     model: nn.Module
@@ -36,7 +36,7 @@ class Running:
         return frozenset(
             name
             for name, tensor in _watched(self.model)
-            if name in self.before and not _same(tensor.detach(), self.before[name])
+            if name in self.before and not _is_same(tensor.detach(), self.before[name])
         )
 
     def couplings(self) -> tuple[Coupling, ...]:
@@ -47,11 +47,11 @@ class Running:
             owners.setdefault(name.rpartition(".")[0], []).append(name)
         found = []
         for path, names in owners.items():
-            if 3 <= len(names) <= MEMBERS and not self._started(path, names, after):
+            if 3 <= len(names) <= MEMBERS and not self._is_started(path, names, after):
                 found += [c for trio in permutations(sorted(names), 3) if (c := self._coupling(*trio, after))]
         return tuple(found)
 
-    def _started(self, path: str, names: list[str], after: dict[str, torch.Tensor]) -> bool:
+    def _is_started(self, path: str, names: list[str], after: dict[str, torch.Tensor]) -> bool:
         """The first forward initialises this module: a flag of it was raised."""
         if _flags(self.model.get_submodule(path)) != self.flags.get(path):
             return True
@@ -88,7 +88,7 @@ def _flags(module: nn.Module) -> tuple[bool, ...]:
     return tuple(value for name, value in vars(module).items() if type(value) is bool and name != "training")
 
 
-def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
+def _is_same(first: torch.Tensor, second: torch.Tensor) -> bool:
     return first.shape == second.shape and torch.equal(first.to(second.device), second)
 
 

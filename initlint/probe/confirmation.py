@@ -167,7 +167,6 @@ def _settle(
             zero_gradient=watch in guilty and watch.zero,
             stuck_units=_stuck(watch, limits) if watch in guilty else 0,
             units=watch.units,
-            axis=watch.suspect.axis or 0,
         )
         for watch in watches
         if watch.reached

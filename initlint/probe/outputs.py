@@ -8,7 +8,7 @@ import torch
 from torch import fx
 
 from initlint.evidence import Logits
-from initlint.probe.reductions import readable, sample
+from initlint.probe.reductions import is_readable, sample
 
 
 def logits(results: Sequence[tuple[fx.Node, torch.Tensor]]) -> Iterator[Logits]:
@@ -17,7 +17,7 @@ def logits(results: Sequence[tuple[fx.Node, torch.Tensor]]) -> Iterator[Logits]:
     The loss is the cross-entropy expected over uniformly random targets: logsumexp - mean of each row.
     """
     for node, output in results:
-        if output.dim() not in (2, 3) or not output.is_floating_point() or not readable(output):
+        if output.dim() not in (2, 3) or not output.is_floating_point() or not is_readable(output):
             continue
         classes = int(output.shape[-1])
         values = sample(output.detach(), (output.dim() - 1,))

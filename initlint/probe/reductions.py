@@ -1,4 +1,4 @@
-"""Figures of tensors that flow through a model: a handful of reductions each, on any device.
+"""Reductions of tensors that flow through a model: a handful each, on any device.
 
 Non-finite values and dead units are exact. Moments, zeros and the largest magnitude are read from at most
 `SAMPLE` values: tensors above that are read at every k-th index of their longest axes, batch and units
@@ -25,7 +25,7 @@ _NATIVE = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class Reductions:
     """An output's scale and what its units do. `observations` are the values seen per unit."""
 
     scale: Scale
@@ -36,7 +36,7 @@ class Figures:
     independence: float = 1.0
 
 
-def readable(tensor: torch.Tensor) -> bool:
+def is_readable(tensor: torch.Tensor) -> bool:
     """A dense floating or complex tensor with values; one that stands for others has none itself."""
     return (
         type(tensor).__torch_dispatch__ == torch.Tensor.__torch_dispatch__
@@ -49,7 +49,7 @@ def readable(tensor: torch.Tensor) -> bool:
     )
 
 
-def plain(tensor: torch.Tensor) -> torch.Tensor:
+def as_real(tensor: torch.Tensor) -> torch.Tensor:
     """The same values, real (complex as a trailing axis of two) and of a type that reductions take."""
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.resolve_conj())
@@ -70,22 +70,22 @@ def sample(tensor: torch.Tensor, keep: tuple[int, ...] = ()) -> torch.Tensor:
 
 def scale(tensor: torch.Tensor, *, masks: bool = False) -> Scale:
     """Scale of all values; with `masks`, -inf is taken for an attention mask and not counted."""
-    return figures(tensor, None, None, masks=masks).scale
+    return reductions(tensor, None, None, masks=masks).scale
 
 
-def figures(
+def reductions(
     tensor: torch.Tensor,
     units: int | None,
     batch: int | None,
     *,
     masks: bool = False,
     rectified: bool = False,
-) -> Figures:
-    """Figures of an output; `units` is the axis of its units, `batch` the number of inputs it was made from.
+) -> Reductions:
+    """Reductions of an output; `units` is the axis of its units, `batch` the number of inputs behind it.
 
     With `rectified`, units that are zero for every observation are counted.
     """
-    tensor = plain(tensor.detach())
+    tensor = as_real(tensor.detach())
     count = tensor.shape[units] if units is not None else 0
     axis = _batch_axis(tuple(tensor.shape), batch)
     if axis == 0 and batch is not None and tensor.shape[0] != batch:
@@ -94,17 +94,17 @@ def figures(
     thinned = sample(tensor, tuple([d for d in (axis, units) if d is not None]))
     values = thinned.cpu().numpy()
     dead = _dead_units(tensor, units) if rectified and units is not None else 0
-    if not _finite(tensor):
-        return Figures(_nonfinite(tensor, values, masks), count, dead, _observations(tensor, count))
+    if not _is_finite(tensor):
+        return Reductions(_finite_scale(tensor, values, masks), count, dead, _observations(tensor, count))
     absmax = max(float(values.max()), -float(values.min()))
     # Squares beyond 1e38 overflow float32, those below 1e-38 vanish.
     unit = 1.0 if absmax == 0 or 1e-15 < absmax < 1e15 else absmax
     values = values if unit == 1.0 else values / unit
     rows = np.moveaxis(values, axis, 0) if axis is not None and values.shape[axis] > 1 else None
-    across = _across(rows) if rows is not None else None
+    across = _spread_over_inputs(rows) if rows is not None else None
     independence = _independence(rows) if rows is not None else 1.0
     measured = _moments(values.reshape(-1), absmax, unit)
-    return Figures(measured, count, dead, _observations(tensor, count), across, independence)
+    return Reductions(measured, count, dead, _observations(tensor, count), across, independence)
 
 
 def _independence(rows: Array) -> float:
@@ -128,7 +128,7 @@ def _observations(tensor: torch.Tensor, units: int) -> int:
     return tensor.numel() // units if units else 0
 
 
-def _finite(tensor: torch.Tensor) -> bool:
+def _is_finite(tensor: torch.Tensor) -> bool:
     """A finite sum holds only finite values; another one may still have overflowed."""
     return isfinite(float(tensor.sum())) or bool(tensor.isfinite().all())
 
@@ -149,7 +149,7 @@ def _batch_axis(shape: tuple[int, ...], batch: int | None) -> int | None:
 
 
 def _moments(values: Array, absmax: float, unit: float) -> Scale:
-    """Figures of `values` times `unit`."""
+    """Scale of `values` times `unit`."""
     mean = float(values.mean())
     offset = values - mean
     variance = float(np.dot(offset, offset)) / values.size
@@ -162,7 +162,7 @@ def _moments(values: Array, absmax: float, unit: float) -> Scale:
     )
 
 
-def _nonfinite(tensor: torch.Tensor, values: Array, masks: bool) -> Scale:
+def _finite_scale(tensor: torch.Tensor, values: Array, masks: bool) -> Scale:
     """Moments over the finite values, counts over all of them."""
     nans = int(tensor.isnan().sum())
     infs = int((tensor == inf).sum() if masks else tensor.isinf().sum())
@@ -174,7 +174,7 @@ def _nonfinite(tensor: torch.Tensor, values: Array, masks: bool) -> Scale:
     return replace(found, nans=nans, infs=infs)
 
 
-def _across(values: Array) -> float | None:
+def _spread_over_inputs(values: Array) -> float | None:
     """How much inputs, along axis 0, matter: std over the inputs relative to the rms."""
     steps = (values[1:] - values[:-1]).reshape(-1)
     flat = values.reshape(-1)
@@ -206,36 +206,36 @@ ENDS = {
 }
 
 
-def saturated(activation: str, output: torch.Tensor, operand: torch.Tensor | None) -> float:
+def saturated_share(activation: str, output: torch.Tensor, operand: torch.Tensor | None) -> float:
     """Fraction on the flat part; `operand` is what the activation was applied to, None if overwritten.
 
     Values that a mask put there are left out.
     """
     if activation in ENDS:
         low, high = ENDS[activation]
-        values = sample(plain(output.detach())).cpu().numpy()
+        values = sample(as_real(output.detach())).cpu().numpy()
         flat = (values < low + FLAT) | (values > high - FLAT)
         if operand is not None and operand.shape == output.shape:
-            flat = flat[sample(plain(operand.detach())).cpu().numpy() > MASKED]
+            flat = flat[sample(as_real(operand.detach())).cpu().numpy() > MASKED]
         return float(np.count_nonzero(flat)) / max(flat.size, 1)
     if activation in FLAT_BELOW and operand is not None:
-        values = sample(plain(operand.detach())).cpu().numpy()
+        values = sample(as_real(operand.detach())).cpu().numpy()
         return float(np.count_nonzero(values < FLAT_BELOW[activation])) / values.size
     return 0.0
 
 
-def peaked_rows(output: torch.Tensor, scores: torch.Tensor | None, axis: int, *, log: bool) -> float:
+def peaked_share(output: torch.Tensor, scores: torch.Tensor | None, axis: int, *, log: bool) -> float:
     """Fraction of the rows of a softmax along `axis` whose largest value is above 0.99.
 
     Rows in which a mask leaves one choice are left out; `scores` are what the softmax was applied to.
     """
     if output.dim() == 0 or output.shape[axis] < 2:
         return 0.0
-    values = sample(plain(output.detach()), (axis % output.dim(),))
+    values = sample(as_real(output.detach()), (axis % output.dim(),))
     peaked = values.amax(axis) > (LOG_PEAK if log else PEAK)
     if scores is None or scores.shape != output.shape:
         return float(peaked.float().mean())
-    free = (sample(plain(scores.detach()), (axis % output.dim(),)) > MASKED).sum(axis) > 1
+    free = (sample(as_real(scores.detach()), (axis % output.dim(),)) > MASKED).sum(axis) > 1
     return float((peaked & free).sum()) / max(int(free.sum()), 1)
 
 
@@ -251,7 +251,7 @@ def duplicates(gradient: torch.Tensor, absmax: float) -> tuple[int, ...]:
 
     `absmax` is the largest magnitude in the gradient.
     """
-    gradient = plain(gradient.detach())
+    gradient = as_real(gradient.detach())
     if gradient.dim() < 2 or not gradient.numel():
         return (0,) * gradient.dim()
     gradient = gradient.float().contiguous()
@@ -282,13 +282,13 @@ def _equal_slices(gradient: torch.Tensor, axis: int, absmax: float) -> int:
     first, second = torch.from_numpy(order[:-1][close]), torch.from_numpy(order[1:][close])
     slices = gradient.view(before, count, after)
     few = slices[:: max(1, before // 8), :, :: max(1, after // 8)]
-    alike = _alike(few, first, second, tolerance * absmax)
-    first, second = first[alike], second[alike]
+    equal = _equal_pairs(few, first, second, tolerance * absmax)
+    first, second = first[equal], second[equal]
     sizes = slices[:, first].abs().amax((0, 2)) if first.numel() else slices.new_zeros(0)
-    return int(_alike(slices, first, second, tolerance * sizes).sum())
+    return int(_equal_pairs(slices, first, second, tolerance * sizes).sum())
 
 
-def _alike(
+def _equal_pairs(
     slices: torch.Tensor, first: torch.Tensor, second: torch.Tensor, bound: float | torch.Tensor
 ) -> torch.Tensor:
     """Which pairs of slices along axis 1 differ by no more than `bound` anywhere."""

@@ -12,8 +12,7 @@ A single number is taken for a loss.
 from __future__ import annotations
 
 import gc
-import random
-import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -24,21 +23,30 @@ from torch import fx, nn
 
 from initlint.errors import TargetError
 from initlint.evidence import Coupling, Gradient, Logits, Scale, Signal, Unregistered
-from initlint.graph import Leaf, Made, Recorder, Trace, ancestors, aten
-from initlint.probe.buffers import Running
+from initlint.graph import GraphRecorder, Leaf, Made, Trace, ancestors, aten
+from initlint.probe.buffers import BufferWatch
 from initlint.probe.meter import Meter, Reading
 from initlint.probe.outputs import logits
-from initlint.probe.reductions import duplicates, readable, scale
+from initlint.probe.reductions import duplicates, is_readable, scale
 from initlint.probe.roots import Loss, directions, objective
-from initlint.runtime import ATOMS, CopyOnWrite, Inputs, Snapshot, drained, snapshot, tensors
+from initlint.runtime import (
+    CopyOnWrite,
+    Inputs,
+    Snapshot,
+    drained,
+    leaves,
+    mapped,
+    seed_generators,
+    snapshot,
+)
 from initlint.source import blame
 
 UNDERFLOW_SCALE = 2.0**12  # gradients that are zero in float16 but not with a loss scaled by this underflow
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Probe:
-    """What one run showed. Depth, residual branches and use are joined from the graph by `annotate`."""
+    """What one run showed; what the graph says of its signals is joined later."""
 
     trace: Trace
     signals: tuple[Signal, ...] = ()  # in order of execution
@@ -51,7 +59,8 @@ class Probe:
     created: tuple[Unregistered, ...] = ()  # parameters that appeared during forward
     updated: frozenset[str] = frozenset()  # buffers that the forward changed
     couplings: tuple[Coupling, ...] = ()
-    error: TargetError | None = None  # what the model raised; figures up to there are kept
+    error: TargetError | None = None  # what the model raised; what was measured up to there is kept
+    seconds: float = 0.0
 
 
 def probe(
@@ -69,16 +78,18 @@ def probe(
     `loss` is called with the output, and with the inputs if it takes two arguments. What the model
     raises is in `Probe.error`.
     """
+    start = time.perf_counter()
     kind = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     if torch.device(device).type == "cuda":
         torch.cuda.init()  # type: ignore[no-untyped-call]  # before the generators are saved
-    with _uncollected(), snapshot(model, inputs.args, inputs.kwargs) as kept, torch.enable_grad():
-        _seed(seed)
+    with _no_garbage_collection(), snapshot(model, inputs.args, inputs.kwargs) as kept, torch.enable_grad():
+        seed_generators(seed)
         run = _Run(model, kept)
         with suppress(_StoppedError):  # `run.error` says what the model raised; what came before it counts
             run.forward(inputs, torch.device(device), kind)
             run.backward(loss, inputs, seed)
-        return run.result()
+        result = run.result()
+    return replace(result, seconds=time.perf_counter() - start)
 
 
 class _StoppedError(Exception):
@@ -86,7 +97,7 @@ class _StoppedError(Exception):
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def _no_garbage_collection() -> Iterator[None]:
     """No garbage collection: with large libraries imported it takes longer than a small model's run."""
     enabled = gc.isenabled()
     gc.disable()
@@ -97,13 +108,6 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _seed(seed: int) -> None:
-    torch.manual_seed(seed)
-    random.seed(seed)
-    if (numpy := sys.modules.get("numpy")) is not None:
-        numpy.random.seed(seed % 2**32)
-
-
 @dataclass(slots=True)
 class _Run:
     """The state of one probe."""
@@ -111,7 +115,7 @@ class _Run:
     model: nn.Module
     kept: Snapshot
     parameters: dict[str, nn.Parameter] = field(default_factory=dict)
-    recorder: Recorder = field(init=False)
+    recorder: GraphRecorder = field(init=False)
     meter: Meter = field(init=False)
     output: Any = None
     results: list[tuple[fx.Node, torch.Tensor]] = field(default_factory=list)
@@ -124,28 +128,28 @@ class _Run:
 
     def forward(self, inputs: Inputs, device: torch.device, dtype: torch.dtype | None) -> None:
         """The recorded run."""
-        with self._blaming():
+        with self._blame_on_error():
             _convert(self.model, device, dtype)
             args, kwargs = _moved((inputs.args, dict(inputs.kwargs)), device, dtype)
         self.parameters = dict(nn.Module.named_parameters(self.model))
         for parameter in self.parameters.values():
             parameter.grad = None
         self.meter = Meter(_batch(args, kwargs))
-        self.recorder = Recorder(self.model, self.meter, self.kept.copy)
-        running = Running(self.model)
+        self.recorder = GraphRecorder(self.model, self.meter, self.kept.copy)
+        buffers = BufferWatch(self.model)
         with self.recorder:
             self.meter.inputs(self.recorder.begin(args, kwargs))
-            with self._blaming():
+            with self._blame_on_error():
                 self.output = drained(self.model(*args, **kwargs))
             self.results = self.recorder.finish(self.output)
-        self.updated, self.couplings = running.updated(), running.couplings()
+        self.updated, self.couplings = buffers.updated(), buffers.couplings()
         self.meter.outputs(self.results)
         self.logits = tuple(logits(self.results))
 
     def backward(self, loss: Loss | None, inputs: Inputs, seed: int) -> None:
         """Gradients of the loss, or of random directions on the outputs."""
         self.no_backward = "the backward raised"
-        with self._blaming():
+        with self._blame_on_error():
             if loss is None:
                 roots, towards = directions([t for _, t in self.results], seed)
             else:
@@ -163,11 +167,11 @@ class _Run:
             if parameter.requires_grad:
                 self.gradients[name] = _gradient(parameter.grad)
         if half:
-            self._underflow(roots, towards)
+            self._count_underflow(roots, towards)
 
-    def _underflow(self, roots: list[torch.Tensor], directions: Sequence[torch.Tensor | None]) -> None:
+    def _count_underflow(self, roots: list[torch.Tensor], directions: Sequence[torch.Tensor | None]) -> None:
         """Count what is zero only because float16 has nothing smaller: it appears under a scaled loss."""
-        self.meter.deaf = True
+        self.meter.muted = True
         first = {name: p.grad for name, p in self.parameters.items()}
         for parameter in self.parameters.values():
             parameter.grad = None
@@ -175,7 +179,7 @@ class _Run:
             (torch.ones_like(r) if d is None else d) * UNDERFLOW_SCALE
             for r, d in zip(roots, directions, strict=True)
         ]
-        with self._blaming(), CopyOnWrite(self.kept):
+        with self._blame_on_error(), CopyOnWrite(self.kept):
             torch.autograd.backward(roots, scaled)
         for name, parameter in self.parameters.items():
             before, after = first.get(name), parameter.grad
@@ -199,14 +203,14 @@ class _Run:
             logits=self.logits,
             calls=recorder.calls,
             leaves=tuple(recorder.leaves),
-            created=tuple(_created(recorder)),
+            created=tuple(_late_parameters(recorder)),
             updated=self.updated,
             couplings=self.couplings,
             error=self.error,
         )
 
     @contextmanager
-    def _blaming(self) -> Iterator[None]:
+    def _blame_on_error(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:
@@ -230,19 +234,14 @@ def _convert(model: nn.Module, device: torch.device, dtype: torch.dtype | None) 
 
 def _moved(value: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
     """The same nest with its tensors on the device, and floating ones in the dtype of the run."""
-    if isinstance(value, torch.Tensor):
-        return value.to(device, dtype if dtype is not None and value.is_floating_point() else None)
-    if value is None or isinstance(value, ATOMS):
-        return value
-    if isinstance(value, tuple):
-        items = [_moved(item, device, dtype) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-    if type(value) in (list, set):
-        return type(value)(_moved(item, device, dtype) for item in value)
-    if type(value) is dict:
-        return {key: _moved(item, device, dtype) for key, item in value.items()}
-    move = getattr(value, "to", None)
-    return move(device) if callable(move) and not isinstance(value, nn.Module) else value
+
+    def moved(item: Any) -> Any:
+        if isinstance(item, torch.Tensor):
+            return item.to(device, dtype if dtype is not None and item.is_floating_point() else None)
+        move = getattr(item, "to", None)
+        return move(device) if callable(move) and not isinstance(item, (nn.Module, type)) else item
+
+    return mapped(value, moved, object)
 
 
 def _batch(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
@@ -250,7 +249,7 @@ def _batch(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
     first = next(iter((*args, *kwargs.values())), None)
     if isinstance(first, list) and first and all(isinstance(item, torch.Tensor) for item in first):
         return len(first)
-    given = list(tensors((args, kwargs)))
+    given = list(leaves((args, kwargs)))
     batched = [t for t in given if t.dim() > 1] or [t for t in given if t.dim() == 1]
     return int(batched[0].shape[0]) if batched and batched[0].shape[0] else None
 
@@ -263,14 +262,14 @@ def _gradient(gradient: torch.Tensor | None) -> Gradient:
         gradient = (
             gradient.coalesce().values() if gradient.layout is torch.sparse_coo else gradient.to_dense()
         )
-    if not readable(gradient):
+    if not is_readable(gradient):
         return Gradient(Scale(0.0, 0.0, 0.0, 0.0, 1.0))
     found = scale(gradient)
     return Gradient(found, duplicates(gradient, found.absmax))
 
 
 def _signal(reading: Reading, parameters: Mapping[str, nn.Parameter]) -> Signal:
-    figures = reading.figures
+    found = reading.reductions
     return Signal(
         node=reading.node.name,
         module=reading.node.meta["module"],
@@ -280,20 +279,20 @@ def _signal(reading: Reading, parameters: Mapping[str, nn.Parameter]) -> Signal:
         shape=reading.shape,
         depth=0,
         site=reading.node.meta["site"],
-        forward=figures.scale,
+        forward=found.scale,
         backward=reading.backward,
         weights=tuple(name for name in reading.weights if name in parameters),
         input_rms=reading.input_rms,
-        units=figures.units,
-        dead_units=figures.dead_units,
-        observations=figures.observations,
+        units=found.units,
+        dead_units=found.dead_units,
+        observations=found.observations,
         saturated=reading.saturated,
-        across_inputs=figures.across_inputs,
-        independence=figures.independence,
+        across_inputs=found.across_inputs,
+        independence=found.independence,
     )
 
 
-def _created(recorder: Recorder) -> Iterator[Unregistered]:
+def _late_parameters(recorder: GraphRecorder) -> Iterator[Unregistered]:
     """Parameters made during the run, those of one module together."""
     late = [leaf for leaf in recorder.leaves if leaf.created]
     if not late and not recorder.made:

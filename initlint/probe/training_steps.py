@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import inspect
-import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
-from initlint.runtime import Inputs, attribute, drained, mapped, preserved, set_mode, varied
+from initlint.runtime import (
+    Inputs,
+    attribute,
+    drained,
+    leaves,
+    mapped,
+    preserved,
+    seed_generators,
+    set_mode,
+    varied,
+)
 
 RELATIVE_STEP = 0.1  # of the tensor that moves fastest: visible after one step, far from divergence
 SMALLEST_SIZE = 0.1  # of the typical tensor; a tensor smaller than this does not set the step
 MOST_IN_DOUBLE = 200_000_000  # elements of the largest model that is tried in float64
+#: Caches and intermediate states of transformers: outputs that no loss is made of.
 CACHES = frozenset({"past_key_values", "mems", "hidden_states", "attentions", "cache_params"})
 
 Loss = Callable[..., torch.Tensor]
@@ -104,9 +113,7 @@ def undone(
 ) -> Iterator[Trial]:
     """A trial of the model in `dtype` and without dropout, all of which is undone at the end."""
     with preserved(model):
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
+        seed_generators(seed)
         torch.set_grad_enabled(True)
         if dtype:
             model._apply(lambda tensor: _cast(tensor, dtype))  # type: ignore[no-untyped-call]
@@ -205,30 +212,12 @@ def _argument_names(model: nn.Module) -> list[str]:
 
 def random_objective(output: Any, generator: torch.Generator) -> torch.Tensor:
     """Sum of all outputs, each value weighted at random; a single number counts as a loss."""
-    leaves = [t for t in outputs(output) if t.requires_grad and t.numel()]
-    if not leaves:
+    outputs = [t for t in leaves(output, without=CACHES) if t.requires_grad and t.numel()]
+    if not outputs:
         raise TrialError("no output depends on a parameter")
     terms = []
-    for leaf in leaves:
-        real = torch.view_as_real(leaf) if leaf.is_complex() else leaf
+    for value in outputs:
+        real = torch.view_as_real(value) if value.is_complex() else value
         targets = torch.randn(real.shape, generator=generator, dtype=torch.float64, device="cpu").to(real)
         terms.append((real * targets).mean() if real.dim() else real)
     return torch.stack([term.to(terms[0]) for term in terms]).sum()
-
-
-def outputs(value: Any) -> Iterator[torch.Tensor]:
-    """The tensors in what a model returned, caches and intermediate states of transformers left out."""
-    match value:
-        case torch.Tensor():
-            yield value
-        case Mapping():
-            for key, item in value.items():
-                if key not in CACHES:
-                    yield from outputs(item)
-        case list() | tuple():
-            for item in value:
-                yield from outputs(item)
-        case None | str() | bytes() | int() | float() | complex() | type():
-            return
-        case _ if hasattr(value, "__dict__") and not isinstance(value, nn.Module):
-            yield from outputs({k: v for k, v in vars(value).items() if isinstance(v, torch.Tensor)})

@@ -1,6 +1,7 @@
 """Rules in Markdown: the page of one rule, and the table of all.
 
-`python -m initlint.report.pages docs/rules` writes a page for every rule of the installed packs.
+`python -m initlint.report.pages docs/rules README.md` writes a page for every rule of the installed packs,
+and the table of rules in the README.
 """
 
 from __future__ import annotations
@@ -163,7 +164,17 @@ def write(folder: Path, pages: Mapping[str, str]) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
+def with_table(text: str, rules: Iterable[type[Rule]]) -> str:
+    """A README whose table between the marks `<!-- rules -->` and `<!-- /rules -->` lists the rules."""
+    before, opening, rest = text.partition("<!-- rules -->\n")
+    _, closing, after = rest.partition("<!-- /rules -->")
+    return f"{before}{opening}{rule_table(rules)}{closing}{after}" if closing else text
+
+
 if __name__ == "__main__":
     from initlint import registry
 
-    write(Path(sys.argv[1]), files(registry.load().rules))
+    known = registry.load().rules
+    write(Path(sys.argv[1]), files(known))
+    for readme in map(Path, sys.argv[2:]):
+        readme.write_text(with_table(readme.read_text(encoding="utf-8"), known), encoding="utf-8")

@@ -2,19 +2,21 @@
 
 from initlint.runtime import strides
 from initlint.runtime.call import Inputs
-from initlint.runtime.containers import ATOMS, drained, mapped, tensors
+from initlint.runtime.containers import drained, leaves, mapped, operands
 from initlint.runtime.guarded import attribute, fault, set_mode
+from initlint.runtime.layers import LOOKUPS, Layer, layer
 from initlint.runtime.preserve import preserved
 from initlint.runtime.resample import reordered, varied
-from initlint.runtime.seeds import generators, seed_generators
+from initlint.runtime.seeds import seed_generators, seeded
 from initlint.runtime.snapshots import CopyOnWrite, Snapshot, snapshot, written
 from initlint.runtime.streams import stdout_to_stderr
 from initlint.runtime.strides import contiguous, dense, extent
 
 __all__ = [
-    "ATOMS",
+    "LOOKUPS",
     "CopyOnWrite",
     "Inputs",
+    "Layer",
     "Snapshot",
     "attribute",
     "contiguous",
@@ -22,16 +24,18 @@ __all__ = [
     "drained",
     "extent",
     "fault",
-    "generators",
+    "layer",
+    "leaves",
     "mapped",
+    "operands",
     "preserved",
     "reordered",
     "seed_generators",
+    "seeded",
     "set_mode",
     "snapshot",
     "stdout_to_stderr",
     "strides",
-    "tensors",
     "varied",
     "written",
 ]

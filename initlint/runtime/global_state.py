@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import random
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 
+from initlint.runtime.seeds import generator_states
+
 
 def global_state() -> Callable[[], None]:
     """A function that puts random generators and global flags back to their present state."""
-    restores: list[Callable[[], object]] = []
+    restores: list[Callable[[], object]] = [generator_states()]
 
     def remember(get: Callable[[], Any], put: Callable[[Any], object]) -> None:
         value = get()
         restores.append(lambda: put(value))
 
-    remember(random.getstate, random.setstate)
-    if (numpy := sys.modules.get("numpy")) is not None:
-        remember(numpy.random.get_state, numpy.random.set_state)
-    remember(torch.get_rng_state, torch.set_rng_state)
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        remember(torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all)
-    if torch.backends.mps.is_available():
-        remember(torch.mps.get_rng_state, torch.mps.set_rng_state)
     remember(torch.is_grad_enabled, torch.set_grad_enabled)
     remember(torch.get_default_dtype, torch.set_default_dtype)
     remember(_default_device, _set_default_device)

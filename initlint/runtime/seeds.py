@@ -1,37 +1,53 @@
-"""Generators of torch, NumPy and Python: seeded for a while, and restored."""
+"""Generators of Python, NumPy and torch: seeded for a while, and restored."""
 
 from __future__ import annotations
 
-import contextlib
 import random
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import torch
 
 
-@contextlib.contextmanager
-def generators() -> Iterator[None]:
-    """Leave the global generators of Python, NumPy and torch as they were."""
-    python = random.getstate()
-    numpy = sys.modules.get("numpy")
-    legacy = numpy.random.get_state() if numpy else None
-    cuda: Any = torch.cuda
-    devices = list(range(cuda.device_count())) if cuda.is_initialized() else []
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside, the global generators start from `seed`; afterwards they are where they were."""
+    restore = generator_states()
     try:
-        with torch.random.fork_rng(devices=devices):
-            yield
+        seed_generators(seed)
+        yield
     finally:
-        random.setstate(python)
-        if numpy and legacy is not None:
-            numpy.random.set_state(legacy)
+        restore()
 
 
 def seed_generators(seed: int) -> None:
-    """Seed the global generators of Python, torch and, where it is imported, NumPy."""
+    """Seed the global generators of Python, torch and, where it is imported, NumPy.
+
+    For a body whose end restores them anyway: inside `seeded`, `preserved` or `snapshot`.
+    """
     random.seed(seed)
     torch.manual_seed(seed)
-    numpy = sys.modules.get("numpy")
-    if numpy:
+    if (numpy := sys.modules.get("numpy")) is not None:
         numpy.random.seed(seed % 2**32)
+
+
+def generator_states() -> Callable[[], None]:
+    """A function that puts the global generators, those of devices included, back to their present state."""
+    restores: list[Callable[[], object]] = [
+        partial(random.setstate, random.getstate()),
+        partial(torch.set_rng_state, torch.get_rng_state()),
+    ]
+    if (numpy := sys.modules.get("numpy")) is not None:
+        restores.append(partial(numpy.random.set_state, numpy.random.get_state()))
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        restores.append(partial(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
+    if torch.backends.mps.is_available():
+        restores.append(partial(torch.mps.set_rng_state, torch.mps.get_rng_state()))
+
+    def restore() -> None:
+        for put_back in restores:
+            put_back()
+
+    return restore

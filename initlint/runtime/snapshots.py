@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from initlint.runtime.containers import operands
 from initlint.runtime.global_state import global_state
 
 EAGER = 1 << 20  #: bytes up to which a buffer is copied at once: some kernels write running statistics unseen
@@ -255,8 +256,7 @@ def written(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequen
         return ()
     values = [args[p] for p in positions if p < len(args)]
     values += [kwargs[name] for name in names if name in kwargs]
-    flat = [t for value in values for t in (value if isinstance(value, (list, tuple)) else (value,))]
-    return [t for t in flat if isinstance(t, torch.Tensor)]
+    return [*operands(values, torch.Tensor)]
 
 
 class CopyOnWrite(TorchDispatchMode):

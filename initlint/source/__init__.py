@@ -22,7 +22,20 @@ from initlint.source.frames import (
 )
 from initlint.source.liveness import LISTING, Fate, fate
 from initlint.source.slicing import behind, spelled
-from initlint.source.syntax import body, extended, literals, syntax, text, tree, worked_on
+from initlint.source.syntax import (
+    bindings,
+    code_tree,
+    extended,
+    file_tree,
+    last_name,
+    literals,
+    nodes,
+    statements_at,
+    text,
+    unconditional,
+    variables,
+    worked_on,
+)
 from initlint.source.tracebacks import blame, own_line, shortened, traceback_lines
 
 __all__ = [
@@ -34,17 +47,21 @@ __all__ = [
     "Role",
     "assignment",
     "behind",
+    "bindings",
     "blame",
-    "body",
+    "code_tree",
     "container",
     "definition",
     "extended",
     "fate",
+    "file_tree",
     "here",
     "in_forward",
+    "last_name",
     "literals",
     "methods",
     "moves",
+    "nodes",
     "outside",
     "own_line",
     "package",
@@ -53,9 +70,10 @@ __all__ = [
     "role",
     "shortened",
     "spelled",
-    "syntax",
+    "statements_at",
     "text",
     "traceback_lines",
-    "tree",
+    "unconditional",
+    "variables",
     "worked_on",
 ]

@@ -8,11 +8,18 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Set
 from types import CodeType, FunctionType
-from typing import Any, TypeGuard
+from typing import Any
 
 from initlint.finding import Site
 from initlint.source.frames import outside, package
-from initlint.source.syntax import body, bound, syntax
+from initlint.source.syntax import (
+    bindings,
+    code_tree,
+    nodes,
+    own_attribute,
+    unconditional,
+    variables,
+)
 
 RESET_METHODS = (
     "reset_parameters",
@@ -59,9 +66,8 @@ def container(cls: type, attribute: str) -> Site | None:
     for code in methods(cls):
         if attribute not in code.co_names:
             continue
-        tree = syntax(code)
-        for node in ast.walk(tree) if tree is not None else ():
-            if isinstance(node, ast.Assign) and any(_is_own(target, attribute) for target in node.targets):
+        for node in nodes(code_tree(code)):
+            if isinstance(node, ast.Assign) and attribute in map(own_attribute, node.targets):
                 made = _made(cls, code, node.value)
                 if made is not None:
                     return made
@@ -72,15 +78,15 @@ def container(cls: type, attribute: str) -> Site | None:
 def assignment(cls: type, attribute: str) -> Site | None:
     """The line at which a class puts something into `self.attribute`, also by setattr or in its own body."""
     for code in methods(cls):
-        tree = syntax(code) if attribute in (*code.co_names, *code.co_consts) else None
-        for node in ast.walk(tree) if tree is not None else ():
+        named = attribute in (*code.co_names, *code.co_consts)
+        for node in nodes(code_tree(code)) if named else ():
             if _assigns(node, attribute):
-                return Site(code.co_filename, node.lineno, code.co_name, package(code.co_filename))
+                return _site(code, node)
     computed = [
-        Site(code.co_filename, node.lineno, code.co_name, package(code.co_filename))
+        _site(code, node)
         for code in methods(cls)
-        if "setattr" in code.co_names and (tree := syntax(code)) is not None
-        for node in ast.walk(tree)
+        if "setattr" in code.co_names
+        for node in nodes(code_tree(code))
         if isinstance(node, ast.Call) and re.fullmatch(_computed(node) or "(?!)", attribute)
     ]
     return computed[0] if len(computed) == 1 else None
@@ -95,12 +101,11 @@ def _computed(node: ast.AST) -> str | None:
     return None
 
 
-def _assigns(node: ast.AST, attribute: str) -> TypeGuard[ast.stmt | ast.expr]:
+def _assigns(node: ast.AST, attribute: str) -> bool:
     match node:
-        case ast.Assign():
-            return any(_is_own(part, attribute) for target in node.targets for part in ast.walk(target))
-        case ast.AnnAssign(value=ast.expr()):
-            return _is_own(node.target, attribute)
+        case ast.Assign() | ast.AnnAssign():
+            parts = (part for target, _ in bindings(node) for part in ast.walk(target))
+            return attribute in map(own_attribute, parts)
         case ast.Call(func=ast.Name(id="setattr") | ast.Attribute(attr="__setattr__")):
             return any(isinstance(a, ast.Constant) and a.value == attribute for a in node.args)
     return False
@@ -120,7 +125,7 @@ def moves(cls: type, attribute: str) -> bool:
 def _speaking_of(cls: type, attributes: Set[str]) -> list[tuple[str, ast.AST]]:
     """Names and syntax of the methods that name one of the attributes."""
     codes = (code for code in methods(cls) if attributes & set(code.co_names))
-    return [(code.co_name, tree) for code in codes if (tree := syntax(code)) is not None]
+    return [(code.co_name, tree) for code in codes if (tree := code_tree(code)) is not None]
 
 
 def _gives(tree: ast.AST, attributes: Set[str]) -> bool:
@@ -148,11 +153,8 @@ def _speaking(tree: ast.AST, attributes: Set[str]) -> Callable[[ast.AST], bool]:
     names: set[str] = set()
 
     def speaks(node: ast.AST) -> bool:
-        return any(
-            any(_is_own(part, attribute) for attribute in attributes)
-            or (isinstance(part, ast.Name) and part.id in names)
-            for part in ast.walk(node)
-        )
+        own = any(own_attribute(part) in attributes for part in ast.walk(node))
+        return own or not names.isdisjoint(variables(node))
 
     known = -1
     while len(names) > known:
@@ -160,9 +162,9 @@ def _speaking(tree: ast.AST, attributes: Set[str]) -> Callable[[ast.AST], bool]:
         for node in ast.walk(tree):
             match node:
                 case ast.Assign(targets=targets, value=value) if speaks(value):
-                    names.update(bound(*targets))
+                    names.update(variables(*targets))
                 case ast.For(target=target, iter=value) | ast.comprehension(target=target, iter=value):
-                    names.update(bound(target) if speaks(value) else ())
+                    names.update(variables(target) if speaks(value) else ())
                 case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="append"), args=[value]):
                     names.update([name] if speaks(value) else ())
     return speaks
@@ -177,26 +179,21 @@ def methods(cls: type) -> Iterator[CodeType]:
                 yield value.__code__
 
 
-def _is_own(node: ast.AST, attribute: str) -> bool:
-    return (
-        isinstance(node, ast.Attribute)
-        and node.attr == attribute
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "self"
-    )
+def _site(code: CodeType, node: Any) -> Site:
+    return Site(code.co_filename, node.lineno, code.co_name, package(code.co_filename))
 
 
 def _made(cls: type, code: CodeType, value: ast.expr) -> Site | None:
     """The line of a container's making, also when a method of the class returns it."""
-    if isinstance(value, _CONTAINERS) or (
-        isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id in _MAKERS
-    ):
-        return Site(code.co_filename, value.lineno, code.co_name, package(code.co_filename))
     match value:
+        case _ if isinstance(value, _CONTAINERS):
+            return _site(code, value)
+        case ast.Call(func=ast.Name(id=maker)) if maker in _MAKERS:
+            return _site(code, value)
         case ast.Call(func=ast.Attribute(value=ast.Name(id="self"), attr=method)):
             function: Any = getattr(cls, method, None)
             inner = getattr(inspect.unwrap(function), "__code__", code)
-            for statement in body(inner) if inner is not code else ():
+            for statement in unconditional(inner) if inner is not code else ():
                 if isinstance(statement, ast.Return) and isinstance(statement.value, _CONTAINERS):
                     return _made(cls, inner, statement.value)
     return None

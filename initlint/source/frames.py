@@ -30,7 +30,7 @@ def _folder(package: str) -> str:
 
 _TORCH = os.path.join(_folder("torch"), "")
 _TORCH_NN = os.path.join(_TORCH, "nn", "")
-_OWN = os.path.join(_folder("initlint"), "")
+ENGINE = os.path.join(_folder("initlint"), "")
 _STDLIB = os.path.abspath(sysconfig.get_paths()["stdlib"]) + os.sep
 #: Files whose functions are spelled like those of torch.nn.init and pass the calls on to it.
 _INITIALISERS = tuple(
@@ -63,7 +63,7 @@ def outside(filename: str) -> bool:
     if filename.startswith("<"):
         return not filename.startswith(("<frozen", "<string", "<attrs", "<torch", "<eval_with_key>"))
     path = os.path.abspath(filename)
-    return not path.startswith((_TORCH, _OWN)) and package(path) not in _WRAPPERS
+    return not path.startswith((_TORCH, ENGINE)) and package(path) not in _WRAPPERS
 
 
 def role(code: CodeType) -> Role:
@@ -80,7 +80,7 @@ def role(code: CodeType) -> Role:
         return "init" if name.endswith("_") or filename.startswith(_TORCH) else "user"
     if outside(filename):
         return "user"
-    if os.path.abspath(filename).startswith(_OWN):
+    if os.path.abspath(filename).startswith(ENGINE):
         return "own"
     constructs = name in ("__init__", "_infer_parameters") and filename.startswith(_TORCH_NN)
     return "constructor" if constructs else "torch"

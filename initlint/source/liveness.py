@@ -5,12 +5,11 @@ from __future__ import annotations
 import ast
 import dis
 import functools
-import linecache
 from collections.abc import Iterator
 from typing import Literal
 
 from initlint.source.frames import Instruction, position
-from initlint.source.syntax import bound, syntax
+from initlint.source.syntax import Function, bindings, code_tree, variables
 
 Fate = Literal["kept", "dropped", "returned", "rebound", "unread", "entry"]
 #: Methods of a module that list its tensors.
@@ -19,7 +18,7 @@ _MAPPINGS = frozenset({"named_parameters", "state_dict"})
 _ENDS: dict[str, Fate] = {"POP_TOP": "dropped", "RETURN_VALUE": "returned"}
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
-Tree = ast.FunctionDef | ast.AsyncFunctionDef | ast.Module
+Tree = Function | ast.Module
 Assignment = ast.Assign | ast.AnnAssign
 
 
@@ -36,30 +35,25 @@ def fate(instruction: Instruction) -> Fate:
     step = next((i for i in dis.get_instructions(code) if i.offset > offset), None)
     if step is None or step.opname in _ENDS:
         return _ENDS[step.opname] if step is not None else "kept"
-    tree = syntax(code) if step.opname.startswith("STORE_") or LISTING & set(code.co_names) else None
+    tree = code_tree(code) if step.opname.startswith("STORE_") or LISTING & set(code.co_names) else None
     assignment = _assigned(tree, instruction) if tree is not None else None
-    if tree is None or assignment is None or assignment.value is None:
+    if tree is None or assignment is None:
         return "kept"
-    target = assignment.targets[0] if isinstance(assignment, ast.Assign) else assignment.target
+    ((target, value),) = bindings(assignment)
     if isinstance(target, ast.Name):
-        return _variable(tree, target.id, assignment, assignment.value)
+        return _variable(tree, target.id, assignment, value)
     entry = isinstance(target, ast.Subscript) and _leaves(tree, target.value)
     return "entry" if entry else "kept"
 
 
 def _assigned(tree: ast.AST, instruction: Instruction) -> Assignment | None:
     """The assignment to one target whose whole value an instruction computes."""
-    first, last, start, end = position(instruction)
-    code = instruction[0]
-    line = linecache.getline(code.co_filename, code.co_firstlineno) if code.co_name != "<module>" else ""
-    margin = len(line) - len(line.lstrip())
+    spot = position(instruction)
     for node in ast.walk(tree):
-        if (isinstance(node, ast.Assign) and len(node.targets) == 1) or isinstance(node, ast.AnnAssign):
-            value = node.value
-            if value is None or (value.lineno, value.end_lineno) != (first, last):
-                continue
-            if (value.col_offset + margin, (value.end_col_offset or 0) + margin) == (start, end):
-                return node
+        match node, bindings(node):
+            case (ast.Assign() | ast.AnnAssign(), [(_, value)]):
+                if (value.lineno, value.end_lineno, value.col_offset, value.end_col_offset) == spot:
+                    return node
     return None
 
 
@@ -82,7 +76,7 @@ def _runs_over_parameters(tree: ast.AST, name: str, assignment: ast.stmt) -> boo
     """A loop around the assignment has the name run over what lists a module's tensors."""
     return any(
         isinstance(loop, ast.For)
-        and name in set(bound(loop.target))
+        and name in variables(loop.target)
         and LISTING & {node.attr for node in ast.walk(loop.iter) if isinstance(node, ast.Attribute)}
         and any(node is assignment for node in ast.walk(loop))
         for loop in ast.walk(tree)
@@ -116,7 +110,7 @@ def _ways_on(
         detours: list[list[ast.stmt]] = []
         match statement:
             case ast.For(target=target, body=body) | ast.AsyncFor(target=target, body=body):
-                detours = [] if name in set(bound(target)) else [body]
+                detours = [] if name in variables(target) else [body]
             case ast.While(test=test, body=body):
                 detours = [[ast.Expr(test), *body]]
             case ast.Try(handlers=handlers, orelse=other, finalbody=last):
@@ -139,14 +133,13 @@ def _branches(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
 def _met(statements: list[ast.stmt], name: str) -> Literal["read", "written"] | None:
     """What the first of the statements that speaks of the name does to it."""
     for statement in statements:
-        written = isinstance(statement, (ast.For, ast.AsyncFor)) and name in set(bound(statement.target))
-        if written and not _speaks_of(statement.iter, name):  # type: ignore[attr-defined]
-            return "written"
+        match statement:
+            case ast.For(target=target, iter=value) | ast.AsyncFor(target=target, iter=value):
+                if name in variables(target) and not _speaks_of(value, name):
+                    return "written"
         if _speaks_of(statement, name):
             return "read"
-        if isinstance(statement, (ast.Assign, ast.AnnAssign)) and name in set(
-            bound(*(statement.targets if isinstance(statement, ast.Assign) else [statement.target]))
-        ):
+        if name in variables(*(target for target, _ in bindings(statement))):
             return "written"
     return None
 
@@ -157,7 +150,7 @@ def _speaks_of(node: ast.AST, name: str) -> bool:
         return False
     if isinstance(node, ast.Name):
         return node.id == name and isinstance(node.ctx, ast.Load)
-    if isinstance(node, ast.AugAssign) and name in set(bound(node.target)):
+    if isinstance(node, ast.AugAssign) and name in variables(node.target):
         return True
     return any(_speaks_of(child, name) for child in ast.iter_child_nodes(node))
 
@@ -182,10 +175,10 @@ def _leaves(tree: ast.AST, mapping: ast.expr) -> bool:
     if not isinstance(mapping, ast.Name):
         return _lists(mapping)
     made = [
-        node.value
+        value
         for node in ast.walk(tree)
-        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None
-        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(node, Assignment)
+        for target, value in bindings(node)
         if isinstance(target, ast.Name) and target.id == mapping.id
     ]
     if not made or not all(map(_lists, made)):

@@ -13,11 +13,20 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 from initlint.evidence import MemberTest, Provenance
 from initlint.finding import Location, Site
-from initlint.source.syntax import tree
+from initlint.source.syntax import (
+    Function,
+    bindings,
+    file_tree,
+    last_name,
+    nodes,
+    own_attribute,
+    simple_statement,
+    statements_at,
+)
 
 _STEPS = 4  # from the init call to a line behind it
 #: Methods of nn.Module that list its parts.
@@ -26,8 +35,6 @@ _WALKS = frozenset(
     for named in ("", "named_")
     for parts in ("children", "modules", "parameters", "buffers")
 )
-Function = ast.FunctionDef | ast.AsyncFunctionDef
-
 #: Functions whose positional arguments are sizes.
 _SIZED = frozenset({"empty", "rand", "randn", "randint", "zeros", "ones", "uniform", "normal"})
 
@@ -124,16 +131,9 @@ def _file(cls: type) -> str:
 
 
 def _at(file: str, line: int, callers: tuple[Site, ...], classes: tuple[type, ...]) -> _Scope | None:
-    parsed = tree(file)
-    if parsed is None:
+    if file_tree(file) is None:
         return None
-    around: list[Function | ast.ClassDef] = [
-        node
-        for node in ast.walk(parsed)
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
-        and node.lineno <= line <= (node.end_lineno or line)
-    ]
-    around.sort(key=lambda node: node.lineno)
+    around = (n for n in reversed(statements_at(file, line)) if isinstance(n, Function | ast.ClassDef))
     return _Scope(file, line, tuple(around), callers, classes)
 
 
@@ -141,20 +141,9 @@ def _scope(way: tuple[Site, ...], classes: tuple[type, ...]) -> _Scope | None:
     return _at(way[0].file, way[0].line, way[1:], classes)
 
 
-def _statement(scope: _Scope) -> ast.stmt | None:
-    """The simple statement at the scope's line."""
-    root: ast.AST | None = scope.function or tree(scope.file)
-    for node in ast.walk(root) if root is not None else ():
-        if isinstance(
-            node, (ast.Expr, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return)
-        ) and node.lineno <= scope.line <= (node.end_lineno or node.lineno):
-            return node
-    return None
-
-
 def _given(scope: _Scope) -> Iterator[ast.expr]:
     """What the line computes with: the arguments of its call, or what it assigns; the tensor comes last."""
-    match _statement(scope):
+    match simple_statement(scope.file, scope.line):
         case ast.Expr(value=ast.Call(func=function, args=args, keywords=keywords)):
             tensor: ast.expr | None = None
             match function:
@@ -185,7 +174,7 @@ def _chosen(member: ast.Name, scope: _Scope) -> Iterator[ast.expr]:
             case ast.For(target=ast.Name(id=name), iter=ast.Call(func=ast.Attribute(attr=method) as called)):
                 if name not in wanted or not loop.lineno <= scope.line <= (loop.end_lineno or 0):
                     continue
-                if _own(called) and method not in _WALKS:
+                if own_attribute(called) and method not in _WALKS:
                     yield loop.iter
                 elif isinstance(called.value, ast.Name):
                     wanted.add(called.value.id)
@@ -195,12 +184,12 @@ def _references(node: ast.AST) -> Iterator[ast.expr]:
     """Names, attributes and calls whose values an expression is made of."""
     match node:
         case ast.Call(func=function, args=args, keywords=keywords):
-            name = function.attr if isinstance(function, ast.Attribute) else ""
-            if isinstance(function, ast.Name) or _own(function):
+            if isinstance(function, ast.Name) or own_attribute(function):
                 yield node
             elif isinstance(function, ast.Attribute) and not isinstance(function.value, ast.Name):
                 yield from _references(function.value)
-            for part in () if name.removesuffix("_like") in _SIZED else args:
+            sized = isinstance(function, ast.Attribute) and function.attr.removesuffix("_like") in _SIZED
+            for part in () if sized else args:
                 yield from _references(part)
             for keyword in keywords:
                 yield from _references(keyword.value)
@@ -211,20 +200,12 @@ def _references(node: ast.AST) -> Iterator[ast.expr]:
                 yield from _references(child)
 
 
-def _own(node: ast.expr) -> TypeGuard[ast.Attribute]:
-    return (
-        isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id in ("self", "cls")
-    )
-
-
 def _sources(reference: ast.expr, scope: _Scope) -> Iterator[_Source]:
     match reference:
         case ast.Call(func=ast.Name(id=name)):
             defined = [
                 inner
-                for node in (*reversed(scope.around), tree(scope.file))
+                for node in (*reversed(scope.around), file_tree(scope.file))
                 for inner in getattr(node, "body", ())
                 if isinstance(inner, Function) and inner.name == name
             ]
@@ -234,7 +215,7 @@ def _sources(reference: ast.expr, scope: _Scope) -> Iterator[_Source]:
                 yield from _variable(name, scope)
         case ast.Call(func=ast.Attribute(attr=name)):
             yield from _member(name, scope, called=True)
-        case ast.Attribute(attr=name) if _own(reference):
+        case ast.Attribute(attr=name) if own_attribute(reference):
             yield from _member(name, scope, called=False)
         case ast.Attribute(attr=name):
             yield from _setting(name, scope)
@@ -271,17 +252,14 @@ def _member(name: str, scope: _Scope, *, called: bool) -> Iterator[_Source]:
     for base in scope.owner():
         for definition in _definitions(_file(base), base.__name__):
             for node in _statements(definition):
-                value = _assigned(node, lambda target: _own(target) and target.attr == name)
+                value = _assigned(node, lambda target: own_attribute(target) == name)
                 if value is not None:
                     yield from _set(node, value, f"self.{name} is set", _file(base), scope)
                     return
 
 
 def _definitions(file: str, name: str) -> Iterator[ast.ClassDef]:
-    parsed = tree(file)
-    for node in ast.walk(parsed) if parsed is not None else ():
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            yield node
+    return (n for n in nodes(file_tree(file)) if isinstance(n, ast.ClassDef) and n.name == name)
 
 
 def _set(node: ast.stmt, value: ast.expr, what: str, file: str, scope: _Scope) -> Iterator[_Source]:
@@ -307,8 +285,8 @@ def _makes(value: ast.expr) -> bool:
     return False
 
 
-def _statements(node: ast.AST) -> Iterator[ast.stmt]:
-    return (inner for inner in ast.walk(node) if isinstance(inner, ast.stmt))
+def _statements(tree: ast.AST | None) -> Iterator[ast.stmt]:
+    return (node for node in nodes(tree) if isinstance(node, ast.stmt))
 
 
 def _is_name(target: ast.expr, name: str) -> bool:
@@ -317,16 +295,8 @@ def _is_name(target: ast.expr, name: str) -> bool:
 
 def _assigned(node: ast.stmt, wanted: Callable[[ast.expr], bool]) -> ast.expr | None:
     """The expression that a statement gives to such a target."""
-    match node:
-        case ast.Assign(targets=targets, value=value):
-            found = (_part(target, value, wanted) for target in targets)
-            return next((part for part in found if part is not None), None)
-        case (
-            ast.AnnAssign(target=target, value=ast.expr() as value)
-            | ast.AugAssign(target=target, value=value)
-        ):
-            return _part(target, value, wanted)
-    return None
+    found = (_part(target, value, wanted) for target, value in bindings(node))
+    return next((part for part in found if part is not None), None)
 
 
 def _part(target: ast.expr, value: ast.expr, wanted: Callable[[ast.expr], bool]) -> ast.expr | None:
@@ -347,10 +317,9 @@ def _part(target: ast.expr, value: ast.expr, wanted: Callable[[ast.expr], bool])
 
 def _setting(name: str, scope: _Scope) -> Iterator[_Source]:
     """The one class attribute of that name in the file: the default of a configuration's field."""
-    parsed = tree(scope.file)
     found = [
         (inner, value)
-        for node in (_statements(parsed) if parsed is not None else ())
+        for node in _statements(file_tree(scope.file))
         if isinstance(node, ast.ClassDef)
         for inner in node.body
         if (value := _assigned(inner, lambda target: _is_name(target, name))) is not None
@@ -391,7 +360,7 @@ def _variable(name: str, scope: _Scope) -> Iterator[_Source]:
         if any(argument.arg == name for argument in _arguments(function)):
             yield from _passed(name, function, scope)
             return
-    parsed = tree(scope.file)
+    parsed = file_tree(scope.file)
     for statement in parsed.body if parsed is not None else ():
         if (value := _assigned(statement, wanted)) is not None:
             yield from _set(statement, value, f"{name} is set", scope.file, scope)
@@ -441,10 +410,9 @@ def _passed(name: str, function: Function, scope: _Scope) -> Iterator[_Source]:
 def _calls(caller: _Scope, function: Function) -> Iterator[ast.Call]:
     """Calls of the function, or of its class, in the caller's statement."""
     owners = {node.name for node in caller.around if isinstance(node, ast.ClassDef)}
-    statement = _statement(caller)
-    for node in ast.walk(statement) if statement is not None else ():
+    for node in nodes(simple_statement(caller.file, caller.line)):
         if isinstance(node, ast.Call):
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            called = last_name(node.func)
             if called == function.name or (function.name == "__init__" and called not in owners):
                 yield node
 

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from initlint.errors import TargetError
+from initlint.source.frames import ENGINE
 
 if TYPE_CHECKING:
     pass
@@ -60,12 +61,10 @@ def _foreign(file: str) -> int:
     """0 for the user's own file, 1 for an installed library, 2 for torch, initlint and the interpreter."""
     if file.startswith("<"):
         return 2
-    if file.startswith(_ENGINE) or re.search(r"[\\/]site-packages[\\/]torch[\\/]", file):
+    if file.startswith(ENGINE) or re.search(r"[\\/]site-packages[\\/]torch[\\/]", file):
         return 2
     return int(file.startswith(_INSTALLED))
 
-
-_ENGINE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 _INSTALLED = tuple(
     path + os.sep

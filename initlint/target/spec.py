@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from initlint.errors import TargetError
-from initlint.source import shortened, tree
+from initlint.source import file_tree, shortened
 
 if TYPE_CHECKING:
     pass
@@ -89,7 +89,7 @@ def parse(text: str) -> Spec:
 
 def _definitions(file: str) -> str:
     """The functions and classes of a file, as the end of a sentence."""
-    parsed = tree(os.path.abspath(file)) if os.path.isfile(file) else None
+    parsed = file_tree(os.path.abspath(file)) if os.path.isfile(file) else None
     defined = [
         node.name
         for node in (parsed.body if parsed is not None else ())

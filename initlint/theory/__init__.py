@@ -1,10 +1,10 @@
 """What theory says about scales, activations and the chance of a healthy draw."""
 
-from initlint.theory import distributions
 from initlint.theory.activations import (
     ACTIVATIONS,
     PYTORCH_GAINS,
     SATURATING,
+    assumed_gain,
     default_bound,
     expected_std,
     fans,
@@ -25,27 +25,21 @@ from initlint.theory.distributions import (
     log_likelihood,
 )
 from initlint.theory.sampling import (
-    FALSE_ALARM,
     biased,
-    chi_square_quantile,
     departs,
     exceeds,
     falls_short,
     fraction_bound,
-    kurtosis_error,
     largest,
     mean_error,
     never_positive,
-    smallest_maximum,
     std_interval,
-    student_quantile,
     truncated_moments,
 )
 
 __all__ = [
     "ACTIVATIONS",
     "CUT_2",
-    "FALSE_ALARM",
     "FAMILIES",
     "GAUSSIAN",
     "MISFIT",
@@ -55,13 +49,12 @@ __all__ = [
     "Draw",
     "Family",
     "agrees",
+    "assumed_gain",
     "belongs",
     "biased",
     "bulk",
-    "chi_square_quantile",
     "default_bound",
     "departs",
-    "distributions",
     "drawn",
     "exceeds",
     "expected_std",
@@ -69,13 +62,10 @@ __all__ = [
     "fans",
     "fraction_bound",
     "gain",
-    "kurtosis_error",
     "largest",
     "log_likelihood",
     "mean_error",
     "never_positive",
-    "smallest_maximum",
     "std_interval",
-    "student_quantile",
     "truncated_moments",
 ]

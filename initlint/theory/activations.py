@@ -57,22 +57,19 @@ SATURATING = frozenset(
 )
 
 _SYNONYMS = {"none": "linear", "identity": "linear", "swish": "silu", "hard_swish": "hardswish"}
-
-
-def _leaky(slope: float) -> Callable[[float], float]:
-    return lambda x: x if x > 0 else slope * x
+_SLOPES = {"relu": 0.0, "leaky_relu": 0.01, "prelu": 0.25}  # below zero
 
 
 @lru_cache(maxsize=256)
-def second_moment(activation: str, scale: float = 1.0, slope: float | None = None) -> float:
-    """E[φ(scale·z)²] for z ~ N(0, 1), by the trapezoidal rule (error below 1e-8). KeyError: unknown."""
-    function = _leaky(slope) if slope is not None else ACTIVATIONS[_SYNONYMS.get(activation, activation)]
+def _second_moment(activation: str) -> float:
+    """E[φ(z)²] for z ~ N(0, 1), by the trapezoidal rule (error below 1e-8)."""
+    function = ACTIVATIONS[activation]
     step = 1 / 64
     weights = ((k * step, math.exp(-((k * step) ** 2) / 2)) for k in range(-10 * 64, 10 * 64 + 1))
-    return math.fsum(w * function(scale * z) ** 2 for z, w in weights) * step / math.sqrt(2 * math.pi)
+    return math.fsum(w * function(z) ** 2 for z, w in weights) * step / math.sqrt(2 * math.pi)
 
 
-def gain(activation: str | None, slope: float | None = None) -> float | None:
+def gain(activation: str | None) -> float | None:
     """Forward gain 1/√E[φ(z)²] that preserves the second moment; None for what is no activation we know.
 
     Exact values: linear 1, relu √2, leaky_relu √(2/(1+a²)) (He et al. 2015, eq. 15), selu 1 (its
@@ -82,16 +79,20 @@ def gain(activation: str | None, slope: float | None = None) -> float | None:
     found to train, not the one of the paper) and 1 for sigmoid (only right near 0, where it is linear).
     """
     name = _SYNONYMS.get(activation or "linear", activation or "linear")
-    if name in ("leaky_relu", "prelu", "relu") or slope is not None:
-        a = slope if slope is not None else {"relu": 0.0, "prelu": 0.25}.get(name, 0.01)
-        return math.sqrt(2 / (1 + a * a))
+    if name in _SLOPES:
+        return math.sqrt(2 / (1 + _SLOPES[name] ** 2))
     if name in ("linear", "selu"):
         return 1.0
     if name == "glu":
         name = "sigmoid"
     if name not in ACTIVATIONS:
         return None
-    return 1 / math.sqrt(second_moment(name))
+    return 1 / math.sqrt(_second_moment(name))
+
+
+def assumed_gain(activation: str | None) -> float:
+    """Gain to draw a weight with: `gain`, and that of a linear unit for what is no activation we know."""
+    return gain(activation) or 1.0
 
 
 PYTORCH_GAINS: dict[str, float] = {
@@ -106,12 +107,12 @@ PYTORCH_GAINS: dict[str, float] = {
 
 
 def expected_std(fan_in: int, activation: str | None = None) -> float:
-    """Standard deviation g/√fan_in of a weight in front of `activation`; one we do not know counts as linear.
+    """Standard deviation g/√fan_in of a weight in front of `activation`, g the assumed gain.
 
-    The gain makes up for what an activation takes of the second moment; in a plain stack the one behind the
+    It makes up for what an activation takes of the second moment; in a plain stack the one behind the
     weight is the one in front of it as well (He et al. 2015, eq. 10).
     """
-    return (gain(activation) or 1.0) / math.sqrt(fan_in)
+    return assumed_gain(activation) / math.sqrt(fan_in)
 
 
 def default_bound(fan_in: int) -> float:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from initlint.evidence import Statistics
 from initlint.theory.sampling import (
     NORMAL,
     kurtosis_error,
@@ -20,6 +19,9 @@ from initlint.theory.sampling import (
     std_interval,
     truncated_moments,
 )
+
+if TYPE_CHECKING:
+    from initlint.evidence import Statistics
 
 MISFIT = 1e-5
 """Chance that one test rejects the distribution that the values were drawn from."""

@@ -111,8 +111,7 @@ def _called(write: Write | None) -> str | None:
     """The name of the scheme whose function wrote the values last."""
     if write is None or write.kind != "random" or not write.replaces:
         return None
-    name = write.operation.rpartition(".")[2]
-    return "default" if write.default and name == "kaiming_uniform_" else name
+    return "default" if write.default and write.function == "kaiming_uniform_" else write.function
 
 
 def expected(use: Use | None, recognised: tuple[Scheme, ...] = ()) -> Scheme | None:

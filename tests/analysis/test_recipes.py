@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +19,9 @@ from called import Model
 from torch import nn
 
 import initlint
-from initlint.analysis.recipes import RECIPES
+from initlint import registry
+from initlint.analysis.recipes import GROUP, RECIPES, Recipe
+from initlint.testing import tried
 
 
 def told(build: Callable[[], nn.Module], *shape: int) -> list[tuple[str, str, str]]:
@@ -225,3 +232,66 @@ def test_every_recipe_cites_its_source() -> None:
     for recipe in RECIPES:
         assert any(character.isdigit() for character in recipe.reference), recipe.name
         assert recipe.asks[-1] not in ".!", recipe.name
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_every_recipe_has_a_model_that_departs_and_one_that_does_not(recipe: Recipe) -> None:
+    rule = registry.load().find("IL501", "test")
+    examples = import_module(f"{rule.__module__.rpartition('.')[0]}.examples.recipes").examples[recipe.name]
+    assert any(not example.finds for example in examples)
+    departing = [example for example in examples if example.finds]
+    assert departing
+    for example in departing:
+        messages = [finding.message for finding in tried(rule, example).findings]
+        assert messages
+        assert all(message.startswith(f"{recipe.name}: ") for message in messages)
+
+
+PACK = """\
+from initlint.analysis.recipes import Deviation, Recipe
+
+
+def deviations(model):
+    for tensor in model.parameters:
+        if tensor.local_name == "temperature":
+            yield Deviation(tensor, "starts warm", "start cold", {"mean": 1.0}, {"mean": 0.0})
+
+
+recipes = (Recipe("cold start", "temperatures start at zero", "Kelvin, 1848", deviations),)
+broken = ("no recipe",)
+"""
+
+
+def pack(folder: Path, name: str) -> None:
+    """A distribution whose entry point names an attribute of a module of recipes."""
+    (folder / "cold_pack.py").write_text(PACK)
+    information = folder / "cold_pack-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: cold-pack\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text(f"[{GROUP}]\ncold = cold_pack:{name}\n")
+
+
+def lint_with_pack(folder: Path) -> subprocess.CompletedProcess[str]:
+    (folder / "mymodel.py").write_text(
+        "import torch\n\nclass Model(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.temperature = torch.nn.Parameter(torch.ones(()))\n\n"
+        "    def forward(self, x):\n        return x * self.temperature\n"
+    )
+    options = ["--select", "IL501", "--input-shape", "2,3"]
+    command = [sys.executable, "-m", "initlint", "mymodel.py:Model", *options]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_packs_add_recipes(tmp_path: Path) -> None:
+    pack(tmp_path, "recipes")
+    done = lint_with_pack(tmp_path)
+    assert "cold start: starts warm" in done.stdout, done.stdout + done.stderr
+
+
+def test_broken_recipes_of_a_pack_are_one_sentence(tmp_path: Path) -> None:
+    pack(tmp_path, "broken")
+    done = lint_with_pack(tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    said = "entry point 'cold' of initlint.recipes names cold_pack:broken, which is no tuple of recipes"
+    assert done.stderr == f"initlint: {said}\n"

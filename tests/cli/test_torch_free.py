@@ -15,7 +15,7 @@ from initlint.cli import run
 
 status = run({arguments!r})
 assert status == {status}, status
-loaded = [name for name in ("torch", "numpy", "tabulate", "jinja2") if name in sys.modules]
+loaded = [name for name in ("torch", "numpy", "scipy", "tabulate", "jinja2") if name in sys.modules]
 sys.exit(f"imported: {{loaded}}" if loaded else 0)
 """
 

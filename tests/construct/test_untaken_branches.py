@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from initlint.construct.build import construct
-from initlint.evidence.build import MemberTest
+from initlint.evidence.build import MemberTest, Miss
 
 
 def asked(build: Callable[[], nn.Module]) -> tuple[MemberTest, ...]:
@@ -113,7 +113,7 @@ def test_strings_held_by_a_variable() -> None:
     assert (test.passed, test.near) == (0, ("0.weight", "2.0.weight"))
     (test,) = asked(lambda: body().apply(lambda module: init_by_kind(module, "linear")))
     assert (test.kind, test.near) == ("class", ("2.0", "2.1"))
-    assert "'linear'" in test.detail
+    assert (test.wanted, test.literal) == (("linear",), False)
     assert test.caller is not None
 
 
@@ -122,7 +122,7 @@ def test_strings_held_by_an_attribute() -> None:
     assert (test.kind, test.passed, test.near) == ("name", 0, ("proj.out.weight", "proj.out.bias"))
     (flag,) = asked(lambda: Projecting().by_flag())
     assert (flag.kind, flag.passed, flag.near) == ("attribute", 0, ("proj.out",))
-    assert "SCALE_INIT" in flag.detail
+    assert flag.missed[0] == Miss("proj.out", "attribute", "SCALE_INIT", 1.0)
 
 
 def test_a_test_that_is_not_reached_tells_nothing() -> None:

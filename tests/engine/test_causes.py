@@ -28,7 +28,6 @@ def finding(rule_name: str, subject: str, severity: Severity = "warning", line: 
 def chain(*names: str) -> Evidence:
     """A model that uses the weights of these modules one after the other."""
     return Evidence(
-        model_class="Chain",
         tensors=tuple(
             Tensor(f"{n}.weight", "parameter", (4, 4), "float32", use=Use("matrix", "aten.mm", n, node=n))
             for n in names

@@ -11,7 +11,7 @@ from torch import nn
 
 from initlint.analysis.remedies import clear, expression, fill, redraw
 from initlint.engine.examine import examine
-from initlint.engine.verify import proven
+from initlint.engine.verify import mark_verified
 from initlint.evidence.model import Tensor
 from initlint.evidence.use import Use
 from initlint.finding import Finding, Suggestion
@@ -106,7 +106,7 @@ def test_the_model_is_left_as_it_was() -> None:
         return []
 
     state = torch.random.get_rng_state()
-    (result,) = proven([finding("nn.init.ones_(model[0].weight)")], model, look, seed=0)
+    (result,) = mark_verified([finding("nn.init.ones_(model[0].weight)")], model, look, seed=0)
     assert seen == [1.0]
     assert result.suggestion is not None
     assert result.suggestion.verified
@@ -116,11 +116,11 @@ def test_the_model_is_left_as_it_was() -> None:
 
 def test_what_is_still_found_is_not_verified() -> None:
     doubtful = finding("nn.init.ones_(model[0].weight)")
-    (result,) = proven([doubtful], constant(), lambda: [doubtful], seed=0)
+    (result,) = mark_verified([doubtful], constant(), lambda: [doubtful], seed=0)
     assert result == doubtful
 
 
 def test_code_that_does_not_run_proves_nothing() -> None:
     broken = finding("nn.init.ones_(model.nowhere)")
-    (result,) = proven([broken], constant(), list, seed=0)
+    (result,) = mark_verified([broken], constant(), list, seed=0)
     assert result == broken

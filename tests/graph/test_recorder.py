@@ -13,14 +13,13 @@ from torch import fx, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.checkpoint import checkpoint
 
-from initlint.graph.recorder import Recorder, symbolic
-from initlint.runtime.containers import tensors
+from initlint.graph.recorder import GraphRecorder, symbolic
 
 aten = torch.ops.aten
 
 
-def record(model: nn.Module, *args: Any, **kwargs: Any) -> Recorder:
-    with Recorder(model) as recorder:
+def record(model: nn.Module, *args: Any, **kwargs: Any) -> GraphRecorder:
+    with GraphRecorder(model) as recorder:
         recorder.begin(args, kwargs)
         recorder.finish(model(*args, **kwargs))
     recorder.graph.lint()
@@ -56,7 +55,7 @@ def sources(node: fx.Node) -> set[str]:
     return found
 
 
-def replay(recorder: Recorder, model: nn.Module, *inputs: torch.Tensor) -> Any:
+def replay(recorder: GraphRecorder, model: nn.Module, *inputs: torch.Tensor) -> Any:
     """Run the graph itself; its result must be the model's."""
     values: dict[fx.Node, Any] = {}
     given = iter(inputs)
@@ -277,7 +276,7 @@ def test_the_hooks_are_gone_afterwards() -> None:
     hooks = torch.nn.modules.module
     before = len(hooks._global_forward_hooks), len(hooks._global_forward_pre_hooks)
     model = Model(lambda self, x: x[9])
-    recorder = Recorder(model)
+    recorder = GraphRecorder(model)
     with pytest.raises(IndexError), recorder:
         model(torch.randn(2))
     assert (len(hooks._global_forward_hooks), len(hooks._global_forward_pre_hooks)) == before
@@ -355,17 +354,6 @@ def test_inputs_of_any_nesting_are_placeholders() -> None:
     model = Model(lambda self, pair, extra: pair[0]["a"] + pair[1] + extra)
     graph = record(model, ({"a": torch.randn(2)}, torch.randn(2)), extra=torch.randn(2)).graph
     assert [n.meta["shape"] for n in graph.nodes if n.op == "placeholder"] == [(2,)] * 3
-
-
-def test_tensors_are_found_in_any_nest() -> None:
-    class Holder:
-        def __init__(self) -> None:
-            self.items = [torch.zeros(1), {"x": torch.zeros(2)}]
-            self.myself = self
-
-    shared = torch.zeros(3)
-    found = list(tensors((Holder(), shared, [shared], None, "text", 3)))
-    assert [t.shape[0] for t in found] == [1, 2, 3]
 
 
 # ---------------------------------------------------------------- symbolic

@@ -10,13 +10,13 @@ from torch import nn
 from torch.nn import functional
 
 from initlint.evidence.use import Step, Wiring
-from initlint.graph.recorder import Recorder, Trace
+from initlint.graph.recorder import GraphRecorder, Trace
 from initlint.graph.usage import Usage, usage
 
 
 def read(model: nn.Module) -> Usage:
     x = torch.randn(4, 8)
-    with Recorder(model) as recorder:
+    with GraphRecorder(model) as recorder:
         recorder.begin((x,), {})
         recorder.finish(model(x))
     return usage(Trace(recorder.graph, "recorded"), model)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import initlint
 from initlint.evidence.model import Tensor as Record
-from initlint.probe.buffers import Running
+from initlint.probe.buffers import BufferWatch
 
 
 class Codebook(nn.Module):
@@ -35,8 +35,8 @@ class Codebook(nn.Module):
         return hot @ self.codes
 
 
-def ran(model: nn.Module) -> Running:
-    running = Running(model)
+def ran(model: nn.Module) -> BufferWatch:
+    running = BufferWatch(model)
     model(torch.randn(32, 8))
     return running
 

@@ -466,7 +466,7 @@ def test_what_training_never_resolves_is_confirmed(example: Case, seed: int, dty
 
 def test_subsets_of_equal_units_are_counted() -> None:
     found = confirm(net2wider(), rows, [suspect("0.weight", 0)])["0.weight"]
-    assert (found.stuck_units, found.units, found.axis, found.zero_gradient) == (8, 8, 0, False)
+    assert (found.stuck_units, found.units, found.zero_gradient) == (8, 8, False)
 
 
 def test_units_that_a_bias_tells_apart_are_not_equal() -> None:

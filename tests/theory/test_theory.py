@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from initlint import theory
+from initlint.theory import sampling
 
 # ---------------------------------------------------------------- gains
 
@@ -35,6 +36,12 @@ from initlint import theory
 )
 def test_gains_known_in_closed_form(activation: str | None, exact: float | None) -> None:
     assert theory.gain(activation) == (None if exact is None else pytest.approx(exact, rel=1e-6))
+
+
+@pytest.mark.parametrize(("activation", "gain"), [("relu", math.sqrt(2)), ("softmax", 1.0), (None, 1.0)])
+def test_an_activation_that_nobody_knows_counts_as_linear(activation: str | None, gain: float) -> None:
+    assert theory.assumed_gain(activation) == pytest.approx(gain)
+    assert theory.expected_std(64, activation) == pytest.approx(gain / 8)
 
 
 @pytest.mark.parametrize("name", sorted(set(theory.ACTIVATIONS) - {"linear", "rrelu", "relu_squared"}))
@@ -86,8 +93,8 @@ def test_default_bound_is_that_of_linear_and_conv() -> None:
     ],
 )
 def test_chi_square_quantiles(freedom: float, low: float, high: float) -> None:
-    assert theory.chi_square_quantile(1e-6, freedom) == pytest.approx(low, rel=1e-5)
-    assert theory.chi_square_quantile(1e-6, freedom, upper=True) == pytest.approx(high, rel=1e-5)
+    assert sampling.chi_square_quantile(1e-6, freedom) == pytest.approx(low, rel=1e-5)
+    assert sampling.chi_square_quantile(1e-6, freedom, upper=True) == pytest.approx(high, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +108,7 @@ def test_chi_square_quantiles(freedom: float, low: float, high: float) -> None:
     ],
 )
 def test_student_quantiles(freedom: float, t: float) -> None:
-    assert theory.student_quantile(1e-6, freedom) == pytest.approx(t, rel=1e-7)
+    assert sampling.student_quantile(1e-6, freedom) == pytest.approx(t, rel=1e-7)
 
 
 @pytest.mark.parametrize("kurtosis", [1.8, 2.4, 3.0, 9.0])
@@ -136,7 +143,7 @@ def test_healthy_draws_stay_inside(n: int, kurtosis: float) -> None:
     assert (largest > theory.largest(n, 1e-3)).sum() < most
     if kurtosis == 3:
         assert (std < low).sum() > most / 10
-        assert (largest < theory.smallest_maximum(n, 1e-3)).sum() < most
+        assert (largest < sampling.smallest_maximum(n, 1e-3)).sum() < most
 
 
 def test_departs_needs_both_significance_and_ratio() -> None:
@@ -167,7 +174,7 @@ def test_fraction_bound_holds_the_exact_binomial_tail() -> None:
     n, p = 100, 0.5
     most = theory.fraction_bound(p, n)
     tail = sum(math.comb(n, k) for k in range(math.ceil(most * n), n + 1)) / 2**n
-    assert tail <= theory.FALSE_ALARM
+    assert tail <= sampling.FALSE_ALARM
     assert theory.fraction_bound(0.0, 10) == 0
     assert theory.fraction_bound(1.0, 10) == 1
 
@@ -185,8 +192,8 @@ def test_moments_of_truncated_normals(cut: float) -> None:
 
 
 def test_kurtosis_error() -> None:
-    assert theory.kurtosis_error(3, 15, 105, 24) == pytest.approx(1.0)
+    assert sampling.kurtosis_error(3, 15, 105, 24) == pytest.approx(1.0)
     random = np.random.default_rng(0)
     x = random.uniform(-1, 1, (4000, 1000))
     kurtosis = (x**4).mean(axis=1) / (x**2).mean(axis=1) ** 2
-    assert kurtosis.std() == pytest.approx(theory.kurtosis_error(9 / 5, 27 / 7, 9, 1000), rel=0.06)
+    assert kurtosis.std() == pytest.approx(sampling.kurtosis_error(9 / 5, 27 / 7, 9, 1000), rel=0.06)

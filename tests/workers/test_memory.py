@@ -34,7 +34,7 @@ def test_a_container_counts_pages_that_can_be_dropped_as_free(tmp_path: Path) ->
 @linux
 @pytest.mark.parametrize(("asked", "status"), [(50, 0), (200, 1)])
 def test_limit(asked: int, status: int) -> None:
-    code = f"from initlint.memory import limit\nlimit(100 * 2**20)\nbytearray({asked} * 2**20)\n"
+    code = f"from initlint.workers.memory import limit\nlimit(100 * 2**20)\nbytearray({asked} * 2**20)\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == status
     assert ("MemoryError" in done.stderr) == bool(status)

@@ -382,7 +382,7 @@ def test_no_user_class_crosses(tmp_path: Path) -> None:
 SCRIPT = """
 import sys
 from initlint.target import Target
-from initlint.worker import Task, run
+from initlint.workers import Task, run
 
 if __name__ == "__main__":
     run([Task(Target(name, f"waits:{name}", "."), ()) for name in ("first", "second")], jobs=2)

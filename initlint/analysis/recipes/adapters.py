@@ -49,10 +49,9 @@ def _replaced(base: tuple[Tensor, ...], up: Tensor) -> bool:
     set_at = up.provenance.last_write.order if up.provenance.last_write is not None else 0
     for tensor in base:
         last = tensor.provenance.last_write
-        if last is not None and last.order > set_at:
-            operations = (last.operation, *(write.operation for write in tensor.provenance.origins))
-            if any(operation.rpartition(".")[2] in PRODUCTS for operation in operations):
-                return True
+        writes = (last, *tensor.provenance.origins) if last is not None and last.order > set_at else ()
+        if any(write.function in PRODUCTS for write in writes):
+            return True
     return False
 
 
@@ -232,18 +231,21 @@ LORA = Recipe(
     asks="one factor random and the other zero, so that the adapted layer starts as the frozen one",
     reference="Hu et al., LoRA, 2021, section 4.1",
     deviations=_lora,
+    adapter=True,
 )
 ADAPTER = Recipe(
     name="adapter",
     asks="a bottleneck adapter starts near the identity",
     reference="Houlsby et al., Parameter-Efficient Transfer Learning for NLP, 2019, sections 2.1 and 3.6",
     deviations=_bottleneck,
+    adapter=True,
 )
 VERA = Recipe(
     name="VeRA",
     asks="of the vectors that scale fixed random matrices beside a frozen layer, the last is zero",
     reference="Kopiczko, Blankevoort & Asano, VeRA: Vector-based Random Matrix Adaptation, 2024, section 3.2",
     deviations=_vectors,
+    adapter=True,
 )
 IA3 = Recipe(
     name="rescaling adapter",
@@ -251,4 +253,5 @@ IA3 = Recipe(
     reference="Liu et al., Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context "
     "Learning, 2022, section 3.3",
     deviations=_rescaling,
+    adapter=True,
 )

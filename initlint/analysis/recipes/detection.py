@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from initlint.analysis.recipes.recipe import Deviation, Recipe, outputs, writes
-from initlint.source import text
 
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, UsedTensor, Weight
@@ -21,7 +20,6 @@ CLASSES = re.compile(
     r"(^|[._])(cls|class(es|ifier|ification)?|labels?|scores?|heat_?maps?|hm|obj(ectness)?|conf)", re.I
 )
 BOXES = re.compile(r"(^|[._])(b?box(es)?|reg(ression)?|wh|sizes?|offsets?|deltas?|ltrb|loc(ation)?)", re.I)
-SIGMOID = re.compile(r"sigmoid|focal|binary_cross_entropy|bce", re.I)  # and the losses with one inside
 BOX = 4  # outputs of a layer that predicts one box
 
 
@@ -72,10 +70,10 @@ def _heads(model: Evidence) -> list[Head]:
     return heads
 
 
-def _sigmoid_meant(head: Head) -> bool:
+def _sigmoid_meant(model: Evidence, head: Head) -> bool:
     """The file that makes the layer speaks of sigmoids: a softmax over classes has no prior to start at."""
-    made = head.weight.provenance.construction
-    return made is not None and SIGMOID.search(text(made.file)) is not None
+    owner = model.modules_by_path.get(head.weight.owner)
+    return owner is not None and owner.sigmoid
 
 
 def _deviations(model: Evidence) -> Iterator[Deviation]:
@@ -90,7 +88,7 @@ def _deviations(model: Evidence) -> Iterator[Deviation]:
             continue
         astray = next((h for h in beside if h.rare), None)
         boxes = any(BOXES.search(h.weight.name) for h in beside)
-        if astray is None and not head.sigmoid and not (boxes and _sigmoid_meant(head)):
+        if astray is None and not head.sigmoid and not (boxes and _sigmoid_meant(model, head)):
             continue
         if astray is not None:
             more = f"; {astray.bias.name}, which predicts no class, has the bias of {astray.prior:.2g}"

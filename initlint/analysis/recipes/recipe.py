@@ -40,6 +40,7 @@ class Recipe:
     asks: str
     reference: str
     deviations: Callable[[Evidence], Iterable[Deviation]]
+    adapter: bool = False  # of what is added to a frozen model
 
 
 # ---------------------------------------------------------------- views that several recipes need

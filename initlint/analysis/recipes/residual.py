@@ -171,4 +171,5 @@ ZERO_CONVOLUTION = Recipe(
     reference="Zhang, Rao & Agrawala, Adding Conditional Control to Text-to-Image Diffusion Models, 2023, "
     "section 3.1",
     deviations=_inserted,
+    adapter=True,
 )

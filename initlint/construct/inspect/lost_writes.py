@@ -1,10 +1,13 @@
-"""Explicit initialisations of a recorded build that changed nothing in the final model."""
+"""Explicit initialisations of a recorded build that changed nothing in the final model.
+
+Needs the live model: what its tensors, and those it holds without registering them, were computed from, and
+which modules still have the places that they were registered at.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
@@ -16,12 +19,6 @@ from initlint.construct.provenance import Reading
 from initlint.evidence import LostWrite, Tie
 from initlint.source import LISTING, Fate, fate, role
 
-_DETAILS: dict[Fate, str] = {
-    "dropped": "the result was put nowhere in it",
-    "rebound": "the loop's variable was given another tensor, the parameter was not",
-    "unread": "it went into a variable that nothing reads afterwards",
-    "entry": "it replaced an entry of a dict of the model's tensors, which was not loaded",
-}
 #: Operations that leave their operand as it was, unlike the one whose name ends in an underscore.
 _RESULTS = frozenset({"mul", "div", "add", "sub", "neg", "fill", "zero", "clamp", "normal", "uniform"})
 _SAME = frozenset({"clone", "_to_copy", "lift_fresh"})  # leave the values as they are
@@ -85,25 +82,23 @@ class _Search:
         owner, local = source.slots[-1]
         subject = self._path(owner)
         made = storage[0]
-        if spelling.operation(made) == "copy.deepcopy":
+        if spelling.operation(made).function == "deepcopy":
             return None  # a whole layer was copied, and the copy given up: nobody took it for the layer
         if _parametrises(made):
             layer, _, rest = subject.partition("parametrizations.")
-            detail = f"{rest or 'weight'} is recomputed from its parametrization"
-            return LostWrite(self.reading.write(storage, index), "parametrized", layer.rstrip("."), detail)
-        detail = f"{spelling.operation(made)} made a temporary"
+            write = self.reading.write(storage, index)
+            return LostWrite(write, "parametrized", layer.rstrip("."), rest or "weight")
         name = f"{subject}.{local}".lstrip(".")
-        return LostWrite(self.reading.write(storage, index), "temporary", name, detail)
+        maker = spelling.operation(made).spelled
+        return LostWrite(self.reading.write(storage, index), "temporary", name, maker)
 
     def _nowhere(self, storage: Storage, index: int) -> LostWrite | None:
         """A tensor that torch.nn.init filled and nothing read, as large as a parameter left alone."""
         called = storage[index].called
         if called is None or role(called) != "init" or storage[0].inputs:
             return None
-        for name in self._left_alone(storage[index].numel):
-            detail = "the tensor that it filled went nowhere"
-            return LostWrite(self.reading.write(storage, index), "temporary", name, detail)
-        return None
+        name = next(self._left_alone(storage[index].numel), None)
+        return LostWrite(self.reading.write(storage, index), "temporary", name) if name is not None else None
 
     def unused(self, storage: Storage, end: Fate, taken: Set[str]) -> LostWrite | None:
         """A result of a parameter's size that the line let go: computed from the parameter, or from none."""
@@ -117,8 +112,14 @@ class _Search:
         else:
             return None
         write = self.reading.write(storage, len(storage) - 1)
-        reason: Literal["unused", "entry"] = "entry" if end == "entry" else "unused"
-        return LostWrite(write, reason, name, _DETAILS[end]) if name in self.tensors else None
+        if name not in self.tensors:
+            return None
+        match end:
+            case "entry":
+                return LostWrite(write, "entry", name)
+            case "dropped" | "rebound" | "unread":
+                return LostWrite(write, "unused", name, end=end)
+        return None
 
     def _left_alone(self, numel: int) -> Iterator[str]:
         """Tensors of this size, above one, that hold what their constructor gave them."""
@@ -142,8 +143,8 @@ class _Search:
             return None  # another function gave the layer's place to a new one, as for a new task
         record = self.reading.recorder.registered(now)
         if record is not None and any(record is owner for owner, _ in storage.slots):
-            return LostWrite(write, "detached", name, "the parameter was given other memory afterwards")
-        return LostWrite(write, "replaced", name, "another parameter took its place and was not initialised")
+            return LostWrite(write, "detached", name)
+        return LostWrite(write, "replaced", name)
 
     def _same_function(self, owner: Module, old: Storage, new: Storage) -> bool:
         """One function put both the written parameter and its successor, or what holds them, in place."""

@@ -1,9 +1,14 @@
-"""The modules of a built model: where each stands, which line made it, and what its class defines."""
+"""The modules of a built model: where each stands, which line made it, and what its class defines.
+
+Needs the live model: its modules by their positions, their scalar attributes, and the methods and argument
+defaults of their classes.
+"""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import CodeType, FunctionType
@@ -15,7 +20,7 @@ from torch import nn
 from initlint.construct.recorder import Recorder
 from initlint.evidence import ModuleRecord
 from initlint.finding import Site
-from initlint.source import Positions, definition, package, reset_method
+from initlint.source import Positions, definition, package, reset_method, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,7 @@ def _record(build: Build, module: nn.Module, paths: tuple[str, ...], default_of:
         reset_called=reset is not None and build.ran(reset),
         reset_site=definition(reset) if reset is not None else None,
         default_of=default_of,
+        sigmoid=made is not None and _speaks_of_sigmoid(made.file),
     )
 
 
@@ -106,6 +112,14 @@ def class_package(cls: type) -> str | None:
         return package(inspect.getfile(cls))
     except (TypeError, OSError):
         return None
+
+
+_SIGMOID = re.compile(r"sigmoid|focal|binary_cross_entropy|bce", re.I)  # and the losses with one inside
+
+
+@functools.lru_cache(maxsize=256)
+def _speaks_of_sigmoid(file: str) -> bool:
+    return _SIGMOID.search(text(file)) is not None
 
 
 def _settings(module: nn.Module) -> dict[str, float | int | str | bool]:

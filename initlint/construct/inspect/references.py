@@ -1,4 +1,7 @@
-"""Whether the code of a model's classes speaks of a parameter, beside making it."""
+"""Whether the code of a model's classes speaks of a parameter, beside making it.
+
+Needs the live model: the classes of the modules that hold the parameter, with the code of their methods.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Any, Literal
 from torch import nn
 
 from initlint.construct.inspect.modules import class_package
-from initlint.source import RESET_METHODS, methods, syntax
+from initlint.source import RESET_METHODS, code_tree, methods
 
 Mention = Literal["forward", "elsewhere", "nowhere"]
 _MAKING = frozenset({"__init__", "__new__", *RESET_METHODS})
@@ -68,7 +71,7 @@ def _of(cls: type, attribute: str) -> Mention:
 @functools.lru_cache(maxsize=4096)
 def _words(code: CodeType) -> Mapping[str, bool] | None:
     """All that a function speaks of, each with whether it does so under no condition; None without source."""
-    tree = syntax(code)
+    tree = code_tree(code)
     if tree is None:
         return None
     words: dict[str, bool] = {}

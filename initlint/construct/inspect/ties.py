@@ -1,4 +1,8 @@
-"""Parameters that are one object under several names, and those that were meant to be."""
+"""Parameters that are one object under several names, and those that were meant to be.
+
+Needs the live model: which names are one object or share memory, which values are equal, and what its classes
+and configurations declare as tied.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ from initlint.construct.inspect.modules import Build
 from initlint.evidence import Provenance, Tie
 from initlint.finding import Site
 from initlint.runtime import attribute
-from initlint.source import body, definition, outside, package
+from initlint.source import definition, outside, package, unconditional
 
 
 def ties(build: Build, provenance: Mapping[str, Provenance]) -> tuple[Tie, ...]:
@@ -119,7 +123,7 @@ def _assignments(cls: type) -> tuple[tuple[str, str, Site], ...]:
         code = getattr(function, "__code__", None)
         if code is None or not outside(code.co_filename):
             continue
-        for statement in body(code):
+        for statement in unconditional(code):
             match statement:
                 case ast.Assign(targets=[ast.Attribute() as target], value=ast.Attribute() as value):
                     to, source = _chain(target), _chain(value)

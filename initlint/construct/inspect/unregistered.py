@@ -1,4 +1,7 @@
-"""What takes part in a model without being registered: in containers, closures, plain attributes."""
+"""What takes part in a model without being registered: in containers, closures, plain attributes.
+
+Needs the live model: the objects that its modules hold and the variables that their methods close over.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,11 @@
 
 A test that nothing passed is common: a helper knows more layers than the model has. It tells of a slip if
 the build asked it of a near relative: a name that ends in the literal, a class of the same family, an
-attribute spelled almost alike, a container that holds the very class.
+attribute spelled almost alike, a container that holds the very class. How alike two spellings must be to
+tell of a slip is for a rule to say.
+
+Needs the live model: which of its modules and tensors are the very objects that a test was asked of, their
+classes with all bases, and their attributes.
 """
 
 from __future__ import annotations
@@ -12,18 +16,18 @@ import difflib
 import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import nn
 
 from initlint.construct.branch_log import Question
-from initlint.evidence import MemberTest, Provenance
+from initlint.evidence import MemberTest, Miss, Provenance
 from initlint.finding import Site
 from initlint.source import Positions, outside, package
 
-_ALIKE = 0.85  # of difflib, for two spellings of one attribute
-_AKIN = 0.6  # of difflib, for parts of names that stand for the same role: c_proj, out_proj
+_UNLIKE = 0.5  # of difflib: spellings that share less than half of their letters are not noted
 _LOCAL = frozenset({"weight", "bias"})
 _SHORTEST = 3  # letters below which parts of names coincide by chance
 _ORDINARY = frozenset(vars(nn.Module())) | {"weight", "bias", "in_features", "out_features"}
@@ -46,38 +50,34 @@ def member_tests(
             continue
         match question.kind:
             case "name":
-                near, detail = _names(question, asked, view)
+                missed = _names(question, asked, view) or _likest(question, view)
             case "class":
-                near, detail = _relatives(question, view)
+                missed = _relatives(question, view)
             case "attribute":
-                near, detail = _attributes(question, view)
-        plain = bool(near)
-        if question.kind == "name" and not (near or question.passed):
-            near, detail = _likest(question, view)
+                missed = _attributes(question, view)
         matched = tuple(dict.fromkeys(m for name in sorted(question.matched) for m in view.members(name)))
-        if near or matched:
-            code = question.code
-            site = Site(code.co_filename, question.node.lineno, code.co_name, package(code.co_filename))
-            text = ast.unparse(question.node)
-            caller = None
-            if question.kind != "attribute" and not any(literal in text for literal in question.literals):
-                detail += f"; it looks for {', '.join(map(repr, question.literals))}"
-                if question.caller is not None and outside(question.caller[0].co_filename):
-                    caller = positions.site(question.caller)
-            found[site, text] = MemberTest(
-                site,
-                text,
+        if missed or matched:
+            test = MemberTest(
+                _site(question),
+                ast.unparse(question.node),
                 question.kind,
                 question.passed,
-                near,
-                detail,
-                matched,
-                plain,
-                caller,
+                missed,
+                question.literals,
+                names=len(question.strings()),
+                matched=matched,
             )
+            if not test.literal and question.caller and outside(question.caller[0].co_filename):
+                test = replace(test, caller=positions.site(question.caller))
+            found[test.site, test.text] = test
         for test in _handed(question, view, positions):
             found.setdefault((test.caller, test.near), test)
     return tuple(found.values())
+
+
+def _site(question: Question) -> Site:
+    code = question.code
+    return Site(code.co_filename, question.node.lineno, code.co_name, package(code.co_filename))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +118,10 @@ class _Model:
 # ---------------------------------------------------------------- names
 
 
-def _names(question: Question, asked: Iterable[Question], view: _Model) -> tuple[tuple[str, ...], str]:
+def _names(question: Question, asked: Iterable[Question], view: _Model) -> tuple[Miss, ...]:
     """Names that the literal was plainly meant for, if no name passed."""
     if question.passed:
-        return (), ""
+        return ()
     others = [
         other
         for other in asked
@@ -133,17 +133,13 @@ def _names(question: Question, asked: Iterable[Question], view: _Model) -> tuple
         if any(_meant(literal, name, question.node) for literal in question.literals)
         and not any(_passes(other, name) for other in others)
     ]
-    members = dict.fromkeys(member for name in near for member in view.members(name))
-    example = near[0] if near else ""
-    return tuple(
-        members
-    ), f"the names are full ones, such as {example!r}" if "." in example else f"as {example!r}"
+    return _named(near, view, "name")
 
 
-def _likest(question: Question, view: _Model) -> tuple[tuple[str, ...], str]:
-    """Names with the part that is spelled most like the literal; asked of the user's own code only."""
-    if package(question.code.co_filename) is not None:
-        return (), ""
+def _likest(question: Question, view: _Model) -> tuple[Miss, ...]:
+    """Names with the part that is spelled most like the literal, if none passed; of the user's code only."""
+    if question.passed or package(question.code.co_filename) is not None:
+        return ()
     wanted = {part for literal in question.literals for part in literal.split(".")} - _LOCAL - {""}
     scores = {
         name: max(
@@ -152,10 +148,18 @@ def _likest(question: Question, view: _Model) -> tuple[tuple[str, ...], str]:
         for name in question.strings()
     }
     best = max(scores.values(), default=0.0)
-    near = [name for name, score in scores.items() if score == best >= _AKIN]
-    members = dict.fromkeys(member for name in near for member in view.members(name))
-    detail = f"of {len(scores)} names, {near[0]!r} comes nearest" if near else ""
-    return tuple(members), detail
+    near = [name for name, score in scores.items() if score == best >= _UNLIKE]
+    return _named(near, view, "part", best)
+
+
+def _named(
+    names: Iterable[str], view: _Model, relation: Literal["name", "part"], similarity: float = 1.0
+) -> tuple[Miss, ...]:
+    found: dict[str, Miss] = {}
+    for name in names:
+        for member in view.members(name):
+            found.setdefault(member, Miss(member, relation, name, similarity))
+    return tuple(found.values())
 
 
 def _ratio(part: str, other: str) -> float:
@@ -199,25 +203,25 @@ def _plain(text: str) -> str:
 # ---------------------------------------------------------------- classes
 
 
-def _relatives(question: Question, view: _Model) -> tuple[tuple[str, ...], str]:
+def _relatives(question: Question, view: _Model) -> tuple[Miss, ...]:
     """Modules of a kindred class, or inside what was asked about, that nothing initialised."""
     objects = question.objects()
-    missed: dict[str, str] = {}
+    missed: dict[str, Miss] = {}
     for path, module in view.paths(objects):
         if _kindred(type(module), question) and view.untouched(path):
-            missed[path] = f"{type(module).__name__}, not {' or '.join(question.literals)}"
+            missed[path] = Miss(path, "class", type(module).__name__)
     if not question.passed and question.classes:
         outer = {path for path, _ in view.paths(objects)}
         for path, module in view.modules.items():
             unasked = isinstance(module, question.classes) and id(module) not in objects
             if unasked and outer & set(_above(path)) and view.untouched(path):
-                missed.setdefault(path, "only a module that holds it was asked")
+                missed.setdefault(path, Miss(path, "unasked", type(module).__name__))
     strings = {name.casefold() for name in question.strings()}
     for path, module in view.modules.items() if strings else ():
         name = type(module).__name__.casefold()
         if name in strings and _kindred(type(module), question) and view.untouched(path):
-            missed[path] = f"{type(module).__name__}, spelled otherwise"
-    return tuple(missed), next(iter(missed.values()), "")
+            missed[path] = Miss(path, "spelling", type(module).__name__)
+    return tuple(missed.values())
 
 
 def _handed(question: Question, view: _Model, positions: Positions) -> Iterator[MemberTest]:
@@ -226,16 +230,18 @@ def _handed(question: Question, view: _Model, positions: Positions) -> Iterator[
     for name, tensor in view.tensors.items():
         if id(tensor) not in objects or tensor.dim() < 2 or view.provenance[name].explicit:
             continue
-        wanted = "tests for a module"
-        if question.kind == "attribute":
-            if hasattr(tensor, question.literals[0]):
-                continue  # it had the attribute, with a value that did not pass
-            wanted = f"looks for {question.literals[0]!r} of a module"
-        code, text = question.code, ast.unparse(question.node)
-        site = Site(code.co_filename, question.node.lineno, code.co_name, package(code.co_filename))
-        detail = f"{code.co_name} was handed a {type(tensor).__name__} where it {wanted}"
-        caller = positions.site(question.callers[id(tensor)])
-        yield MemberTest(site, text, "object", question.passed, (name,), detail, caller=caller)
+        attributes = question.literals if question.kind == "attribute" else ()
+        if any(hasattr(tensor, attribute) for attribute in attributes):
+            continue  # it had the attribute, with a value that did not pass
+        yield MemberTest(
+            _site(question),
+            ast.unparse(question.node),
+            "object",
+            question.passed,
+            (Miss(name, "handed", type(tensor).__name__),),
+            attributes,
+            caller=positions.site(question.callers[id(tensor)]),
+        )
 
 
 def _above(path: str) -> Iterator[str]:
@@ -264,23 +270,23 @@ def _stem(name: str) -> str:
 # ---------------------------------------------------------------- attributes
 
 
-def _attributes(question: Question, view: _Model) -> tuple[tuple[str, ...], str]:
-    """Modules with an attribute spelled almost like the one asked for, if none has it."""
+def _attributes(question: Question, view: _Model) -> tuple[Miss, ...]:
+    """Modules with an attribute spelled somewhat like the one asked for, if none has it."""
     if question.passed:
-        return (), ""
+        return ()
     literal = question.literals[0]
-    missed: dict[str, str] = {}
+    missed: dict[str, Miss] = {}
     for path, module in view.paths(question.objects()):
         own = {*vars(module), *module._parameters, *module._modules, *module._buffers} - _ORDINARY
-        close = next((name for name in own if _alike(literal, name)), None)
-        if close is not None:
-            missed[path] = f"the attribute is {close!r}"
-    return tuple(missed), next(iter(missed.values()), "")
+        similarity, close = max(((_similarity(literal, name), name) for name in own), default=(0.0, ""))
+        if similarity >= _UNLIKE:
+            missed[path] = Miss(path, "attribute", close, similarity)
+    return tuple(missed.values())
 
 
 @functools.lru_cache(maxsize=4096)  # modules of one class ask the same
-def _alike(literal: str, name: str) -> bool:
+def _similarity(literal: str, name: str) -> float:
     a, b = _plain(literal), _plain(name)
     if min(len(a), len(b)) <= _SHORTEST:
-        return False
-    return a == b or a in b or b in a or difflib.SequenceMatcher(None, a, b).ratio() >= _ALIKE
+        return 0.0
+    return 1.0 if a in b or b in a else _ratio(a, b)
