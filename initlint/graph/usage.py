@@ -15,7 +15,6 @@ from initlint.evidence import SignalKind, Use
 from initlint.graph import aten
 from initlint.graph.activations import find_activations, find_following
 from initlint.graph.declared_roles import declared_uses
-from initlint.graph.pairing import paired
 from initlint.graph.propagation import argument
 from initlint.graph.residuals import find_residuals
 from initlint.graph.state import GraphState, Meeting, NodeState, Stored
@@ -59,12 +58,12 @@ def usage(trace: Trace, model: nn.Module) -> Usage:
     """What a graph says of tensors and nodes; without one, only what torch.nn layers say by their class."""
     declared = declared_uses(model)
     if trace.graph is None:
-        return Usage(uses=paired(declared, {}))
+        return Usage(uses=_paired(declared, {}))
     graph = read_graph(trace.graph, _stored(model, declared))
     wires = Wires(graph)
     nodes = {node.fx.name: _facts(node, wires) for node in graph.nodes if node.data}
     return Usage(
-        uses=paired(dict(_uses(graph, wires)), nodes),
+        uses=_paired(dict(_uses(graph, wires)), nodes),
         nodes=nodes,
         outputs=tuple(p.fx.name for node in graph.nodes if node.fx.op == "output" for p in node.before),
     )
@@ -337,3 +336,52 @@ def _parts(graph: GraphState, tensor: Stored, alike: Sequence[tuple[Use, Meeting
     piece = size // (len(inner) + 1)
     even = piece > 1 and all(edge == piece * (k + 1) for k, edge in enumerate(inner))
     return (len(inner) + 1 if even else 1), total
+
+
+# ---------------------------------------------------------------- biases
+
+#: Roles of what a bias belongs to. A normalisation has its gain in place of a weight.
+_WEIGHTS = frozenset({"matrix", "kernel", "recurrent", "gain"})
+_SPELLINGS = (("weight", "bias"), ("kernel", "bias"), ("W", "b"), ("w", "b"))  # of a weight's bias in names
+
+
+def _paired(uses: Mapping[str, Use], nodes: Mapping[str, NodeFacts]) -> dict[str, Use]:
+    """The uses, those of a weight with the name of its bias, those of a bias with that of its weight."""
+    applied: dict[str, list[str]] = {}  # weights by the node that applies them
+    for name, use in uses.items():
+        if use.role in _WEIGHTS:
+            applied.setdefault(use.node, []).append(name)
+    shifts = ((name, use.node) for name, use in uses.items() if use.role == "shift" and use.node in nodes)
+    weights = {name: weight for name, node in shifts if (weight := _weight(name, node, applied, nodes))}
+    biases: dict[str, str] = {}
+    for bias, weight in sorted(weights.items(), key=lambda pair: uses[pair[0]].node != uses[pair[1]].node):
+        biases.setdefault(weight, bias)
+    for weight in uses:
+        if uses[weight].role in _WEIGHTS and weight not in biases:
+            for bias in _spelled(weight):
+                if bias in uses and bias not in weights and uses[bias].role not in _WEIGHTS:
+                    biases[weight], weights[bias] = bias, weight
+                    break
+    return {name: replace(use, bias=biases.get(name), weight=weights.get(name)) for name, use in uses.items()}
+
+
+def _weight(
+    bias: str, node: str, applied: Mapping[str, Sequence[str]], nodes: Mapping[str, NodeFacts]
+) -> str | None:
+    """The weight to whose outputs a node adds a shift: at once, or with nothing computed between."""
+    sources = nodes[node].flowing
+    while node not in applied and len(sources) == 1:
+        (node,) = sources
+        sources = nodes[node].flowing if nodes[node].kind == "other" else ()
+    found = applied.get(node, ())
+    if len(found) > 1:  # fused recurrent layers, weights that are merged before they are applied
+        found = [name for name in found if bias in _spelled(name)]
+    return found[0] if len(found) == 1 else None
+
+
+def _spelled(weight: str) -> Iterator[str]:
+    """Names that the bias of a weight may have."""
+    path, _, local = weight.rpartition(".")
+    for word, bias in (*_SPELLINGS, (local, "bias")):
+        if word in local:
+            yield f"{path}.{local.replace(word, bias, 1)}".lstrip(".")
