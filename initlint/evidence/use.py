@@ -61,8 +61,8 @@ class Use:
     padding: int | None = None  # row that a lookup treats as no entry; None where there is none
     offset: float | None = 0.0  # number added before use, as in 1 + gain; None where changed otherwise
     wiring: Wiring = Wiring()
-    bias: str | None = None  # of a weight or gain: what is added to its outputs
-    weight: str | None = None  # of a bias: the weight, or gain, whose outputs it is added to
+    bias: str | None = None  # what is added to the outputs of a weight or gain; None where nothing is
+    weight: str | None = None  # the weight or gain to whose outputs a bias is added; None for anything else
 
     @property
     def fused(self) -> int:
