@@ -55,7 +55,7 @@ class UninitializedMemory(Rule):
 
 def _lost(origin: Provenance) -> Iterator[Location]:
     """What had been computed for the tensor before to_empty gave it other memory."""
-    if origin.allocator == "Module.to_empty" and origin.origins:
+    if origin.emptied and origin.origins:
         nearest = origin.origins[0]
         yield Location(nearest.site, "computed here, but without memory")
         yield from callers(nearest)

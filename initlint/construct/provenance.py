@@ -91,7 +91,7 @@ class Reading:
             return Provenance("external", construction=construction, frozen=frozen)
         first = storage[0]
         allocation = self.site(first.lines[0]) if first.lines else None
-        seen = first.operator.effect in ("new", "compute")
+        seen, made = first.operator.effect in ("new", "compute"), spelling.operation(first)
         sources = list(ancestry(storage))
         twin = next((n for s, v in sources if (n := names.get((id(s), v))) is not None and n != name), None)
         writes = tuple(w for source, version in reversed(sources) for w in self._writes(source, version))
@@ -102,7 +102,8 @@ class Reading:
             site = allocation or construction or Site("<unknown>", 0)
             writes = (_unseen(first.order, site, tensor.numel()),)
         return Provenance(
-            allocator=spelling.operation(first).spelled if seen else "external",
+            allocator=made.spelled if seen else "external",
+            emptied=seen and made.function == "to_empty",
             allocation=allocation,
             construction=construction or allocation,
             writes=writes,

@@ -15,7 +15,7 @@ from initlint.evidence.build import Via
 from initlint.source import Instruction, position
 
 _INITIALISERS = frozenset(name for name in vars(nn.init) if name.endswith("_") and not name.startswith("_"))
-_SPELLED = {"_to_copy": "Tensor.to", "clone": "Tensor.clone", "resize_": "Tensor.resize_"}
+_SPELLED = {"_to_copy": "Tensor.to", "clone": "Tensor.clone"}
 
 
 class Operation(NamedTuple):

@@ -57,7 +57,7 @@ class Write:
 class Statement(NamedTuple):
     """What the statement at a line does with local names."""
 
-    extends: str | None = None  # whose attribute or entry it sets: `model` of `model.head = …`
+    extends: str | None = None  # whose attribute it sets or method it calls: `model` of `model.head = …`
     works_on: frozenset[str] = frozenset()  # what it calls methods of or hands on: `model.apply(f)`
 
 
@@ -76,7 +76,8 @@ class Provenance:
     memory came from, `construction` the line that constructed the module owning the tensor.
     """
 
-    allocator: str = "unknown"  # "torch.empty", "torch.randn", "to_empty", "external", "unknown"
+    allocator: str = "unknown"  # for people: "torch.empty", "Module.to_empty", "external", "unknown"
+    emptied: bool = False  # Module.to_empty gave it other memory
     allocation: Site | None = None
     construction: Site | None = None
     writes: tuple[Write, ...] = ()
