@@ -11,7 +11,7 @@ from torch import nn
 
 from initlint.construct.events import Event
 from initlint.construct.operator_effects import Operator
-from initlint.evidence.build import Via
+from initlint.evidence import Via
 from initlint.source import Instruction, position
 
 _INITIALISERS = frozenset(name for name in vars(nn.init) if name.endswith("_") and not name.startswith("_"))

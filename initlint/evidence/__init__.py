@@ -11,6 +11,7 @@ from initlint.evidence.build import (
     Statement,
     Tie,
     Unregistered,
+    Via,
     Write,
 )
 from initlint.evidence.model import Evidence, Tensor, UsedTensor, Weight, record_class
@@ -54,6 +55,7 @@ __all__ = [
     "Unregistered",
     "Use",
     "UsedTensor",
+    "Via",
     "Weight",
     "Wiring",
     "Write",
