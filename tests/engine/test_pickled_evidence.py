@@ -28,6 +28,7 @@ from initlint.engine.judge import judge
 
 for module in pkgutil.walk_packages(initlint.analysis.__path__, "initlint.analysis."):
     __import__(module.name)
+initlint.analysis.recipes.known()  # of packs as well, as the rules are
 rules = {rule.name: rule for rule in registry.load().rules}
 cases, answers = pickle.load(sys.stdin.buffer), []
 
