@@ -19,7 +19,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 from initlint import evidence
-from initlint.graph import aten
+from initlint.graph import aten, operator_kind
 
 #: Modules of records in the order of the page, and the stage that fills most of their fields.
 MODULES = {"model": "join", "build": "construct", "values": "values", "use": "graph", "signals": "probe"}
@@ -122,7 +122,7 @@ def operators() -> dict[str, list[str]]:
     tables = (table for table in vars(aten).values() if isinstance(table, (dict, frozenset)))
     found: dict[str, list[str]] = {}
     for name in sorted({name for table in tables for name in table if str(name).startswith("aten.")}):
-        if (kind := aten.signal_kind(name)) != "other":
+        if (kind := operator_kind(name)) is not None:
             found.setdefault(kind, []).append(f"`{name.removeprefix('aten.')}`")
     return dict(sorted(found.items()))
 

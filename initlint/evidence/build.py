@@ -57,7 +57,7 @@ class Write:
 class Statement(NamedTuple):
     """What the statement at a line does with local names."""
 
-    extends: str | None = None  # whose attribute it sets or method it calls: `model` of `model.head = …`
+    extends: str | None = None  # whose attribute or entry it sets: `model` of `model.head = …`; else None
     works_on: frozenset[str] = frozenset()  # what it calls methods of or hands on: `model.apply(f)`
 
 
@@ -128,7 +128,7 @@ class LostWrite:
     reason: Literal["temporary", "parametrized", "replaced", "detached", "unused", "entry"]
     subject: str  # the parameter or module it was meant for, as far as known; else ""
     source: str = ""  # operation that made the temporary; tensor that is recomputed from its parametrization
-    end: Literal["dropped", "rebound", "unread"] | None = None  # what the line did with an unused result
+    end: Literal["dropped", "rebound", "unread"] | None = None  # what became of an unused result; else None
 
 
 class Miss(NamedTuple):

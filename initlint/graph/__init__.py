@@ -1,7 +1,7 @@
 """The recorded graph, and how it uses every tensor."""
 
 from initlint.graph import aten
-from initlint.graph.online import OnlineGraph, shape_of, source_of
+from initlint.graph.online import OnlineGraph, operator_kind, shape_of, source_of
 from initlint.graph.recorder import GraphRecorder, Leaf, Made, Trace, ancestors, symbolic
 from initlint.graph.usage import Usage, usage
 
@@ -14,6 +14,7 @@ __all__ = [
     "Usage",
     "ancestors",
     "aten",
+    "operator_kind",
     "shape_of",
     "source_of",
     "symbolic",

@@ -44,7 +44,7 @@ class OnlineGraph:
 
     def kind(self, node: Node, name: str) -> SignalKind | None:
         """What a reading of the node is of; None for what is not read. `name` is the operator's."""
-        kind = _kind(name)
+        kind = operator_kind(name)
         if kind is None or (kind in _FLOWING and self._has_inputs and not self.is_data(node)):
             return None
         if name in aten.PRODUCTS and all(self.is_data(node.args[i]) for i in aten.PRODUCTS[name]):
@@ -114,8 +114,8 @@ def shape_of(node: Node) -> Shape:
     return shape[0] if shape and isinstance(shape[0], tuple) else shape
 
 
-def _kind(name: str) -> SignalKind | None:
-    """Kind of an operator's output; "weight" stands for any product or kernel."""
+def operator_kind(name: str) -> SignalKind | None:
+    """Kind of an operator's output, None for what is not read; "weight" stands for any product or kernel."""
     if name in aten.CONTRACTIONS or name in aten.RECURRENT or name in aten.FUSED_LAYERS:
         return "weight"
     if "embedding" in name:
