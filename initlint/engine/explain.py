@@ -10,7 +10,7 @@ from torch import nn
 
 from initlint.evidence import Evidence, Provenance
 from initlint.finding import Finding, Location, Site
-from initlint.source import behind, spelled
+from initlint.source import slice_of_test, slice_of_write
 
 _LINES = 3  # added to one finding
 
@@ -27,9 +27,9 @@ def explain(findings: Iterable[Finding], evidence: Evidence, model: nn.Module) -
     def lines(finding: Finding) -> Iterator[Location]:
         for site in (finding.site, *(place.site for place in finding.locations)):
             if site in tests:
-                return spelled(tests[site], classes)
+                return slice_of_test(tests[site], classes)
             if site in written:
-                return behind(written[site], classes)
+                return slice_of_write(written[site], classes)
         return iter(())
 
     return tuple(_with_locations(finding, lines(finding)) for finding in findings)

@@ -1,4 +1,4 @@
-"""What a model is fed: given, hinted, or searched for."""
+"""Inputs of a model: given by the user, named by the model (a hint), or searched for."""
 
 from initlint.inputs.sources import NotFound, find, from_shape, given
 

@@ -1,4 +1,4 @@
-"""One try of a call: the output, or the operator that objected, its operands, and where those came from."""
+"""One attempt at a call: the output, or the operator that raised, its operands, and where those came from."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class Failure:
     frames: tuple[tuple[FrameType, int], ...] = ()  # from the model's forward inwards, with line numbers
 
 
-def runs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, seed: int = 0) -> str:
+def refusal(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, seed: int = 0) -> str:
     """Why the model does not run in training mode, "" if it does; afterwards it is as before."""
-    with preserved(model, args, kwargs), torch.enable_grad(), _quiet():
+    with preserved(model, args, kwargs), torch.enable_grad(), _silence():
         seed_generators(seed)
         set_mode(model, training=True)
         try:
@@ -83,7 +83,7 @@ def attempt(
     for path, tensor in tensors.items():
         setattr(tensor, ORIGIN, frozenset({path}))
     observer = _Observer()
-    with preserved(model), torch.enable_grad(), _quiet(), _batched():
+    with preserved(model), torch.enable_grad(), _silence(), _batch_check():
         seed_generators(maker.seed)
         set_mode(model, training)
         try:
@@ -134,7 +134,7 @@ def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
 
 
 @contextmanager
-def _batched() -> Iterator[None]:
+def _batch_check() -> Iterator[None]:
     """Layers that also take a single sample raise UnbatchedError for one."""
 
     def check(module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -152,8 +152,8 @@ def _batched() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """What tries print and warn about is nobody's business."""
+def _silence() -> Iterator[None]:
+    """Attempts print nothing and warn of nothing."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

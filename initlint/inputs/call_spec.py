@@ -36,7 +36,7 @@ class TensorSpec:
     high: int = 2
     settled: frozenset[int] = frozenset()
 
-    def resized(self, dimension: int, size: int) -> TensorSpec:
+    def with_size(self, dimension: int, size: int) -> TensorSpec:
         """With another size of one dimension, which counts as settled."""
         dimension %= len(self.shape)
         shape = (*self.shape[:dimension], max(1, size), *self.shape[dimension + 1 :])
@@ -57,7 +57,7 @@ class Group:
     kind: Literal["list", "tuple", "dict", "object"]
     items: tuple[tuple[str, Spec], ...] = ()
 
-    def joined(self, key: str, spec: Spec) -> Group:
+    def with_item(self, key: str, spec: Spec) -> Group:
         """With one more item."""
         return replace(self, items=(*self.items, (key, spec)))
 
@@ -84,7 +84,7 @@ class Call:
         """The tensors by name: "x float[2, 24], t int[2]"."""
         return ", ".join(f"{'.'.join(path)} {spec.kind}{list(spec.shape)}" for path, spec in self.leaves())
 
-    def at(self, path: Path) -> Spec:
+    def spec(self, path: Path) -> Spec:
         """The description at a path."""
         spec = dict(self.arguments)[path[0]]
         for key in path[1:]:
@@ -92,10 +92,10 @@ class Call:
             spec = dict(spec.items)[key]
         return spec
 
-    def put(self, path: Path, spec: Spec) -> Call:
+    def with_spec(self, path: Path, spec: Spec) -> Call:
         """With another description at a path."""
         return Call(
-            tuple((n, _put(old, path[1:], spec) if n == path[0] else old) for n, old in self.arguments)
+            tuple((n, _with_spec(old, path[1:], spec) if n == path[0] else old) for n, old in self.arguments)
         )
 
 
@@ -105,12 +105,12 @@ def _parts(path: Path, spec: Spec) -> Iterator[tuple[Path, Spec]]:
         yield from _parts((*path, key), item)
 
 
-def _put(old: Spec, path: Path, spec: Spec) -> Spec:
+def _with_spec(old: Spec, path: Path, spec: Spec) -> Spec:
     if not path:
         return spec
     assert isinstance(old, Group)
     return replace(
-        old, items=tuple((k, _put(v, path[1:], spec) if k == path[0] else v) for k, v in old.items)
+        old, items=tuple((k, _with_spec(v, path[1:], spec) if k == path[0] else v) for k, v in old.items)
     )
 
 

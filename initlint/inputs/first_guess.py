@@ -41,7 +41,7 @@ SECTIONS = {
 # ---------------------------------------------------------------- what a model says about itself
 
 
-def said(model: nn.Module, *names: str, section: str = "") -> Any:
+def setting(model: nn.Module, *names: str, section: str = "") -> Any:
     """The first of `names` that the model's configuration or the model itself has, None if none has."""
     for holder in _holders(model, section):
         for name in names:
@@ -65,7 +65,7 @@ def _holders(model: nn.Module, section: str) -> Iterator[Any]:
 
 def number(model: nn.Module, *names: str, section: str = "", default: int) -> int:
     """A positive whole number that the model says about itself; the first one of several."""
-    value = said(model, *names, section=section)
+    value = setting(model, *names, section=section)
     if isinstance(value, (list, tuple)) and value:
         value = value[0]
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else default
@@ -90,7 +90,7 @@ def length(model: nn.Module) -> int:
 
 def image_size(model: nn.Module) -> tuple[int, int]:
     """Height and width: as configured, else by how often the model halves them."""
-    size = said(model, "image_size", "img_size", "input_resolution", "resolution", section="vision")
+    size = setting(model, "image_size", "img_size", "input_resolution", "resolution", section="vision")
     if isinstance(size, (list, tuple)) and len(size) >= 2 and all(isinstance(s, int) for s in size):
         return size[-2], size[-1]
     if isinstance(size, int) and size > 0:
@@ -98,15 +98,15 @@ def image_size(model: nn.Module) -> tuple[int, int]:
     stride = 1
     for module in model.modules():
         if isinstance(module, (nn.MaxPool2d, nn.AvgPool2d, nn.Conv2d)):
-            kernel, step = _first(module.kernel_size), _first(module.stride)
+            kernel, step = _first_size(module.kernel_size), _first_size(module.stride)
             stride *= step if kernel > 1 else 1  # a kernel of one is a shortcut beside another layer
     first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    patches = first is not None and _first(first.kernel_size) == _first(first.stride) >= 4
+    patches = first is not None and _first_size(first.kernel_size) == _first_size(first.stride) >= 4
     side = 224 if stride >= 32 or patches else 64 if stride >= 16 else 32
     return side, side
 
 
-def _first(value: Any) -> int:
+def _first_size(value: Any) -> int:
     return int(value[0]) if isinstance(value, (list, tuple)) else int(value or 1)
 
 
@@ -179,16 +179,16 @@ def _features(model: nn.Module) -> Spec:
         "feature_size",
     )
     bins = number(model, *names, "input_dim", section="audio", default=80)
-    positions = said(model, "max_source_positions", "n_audio_ctx", section="audio")
-    if isinstance(positions, int) and said(model, "input_feat_per_channel", section="audio") is None:
+    positions = setting(model, "max_source_positions", "n_audio_ctx", section="audio")
+    if isinstance(positions, int) and setting(model, "input_feat_per_channel", section="audio") is None:
         return TensorSpec((BATCH, bins, 2 * positions))
     return TensorSpec((BATCH, number(model, "max_length", section="audio", default=SPECTRA), bins))
 
 
 def _wave(model: nn.Module) -> Spec:
-    if said(model, "num_mel_bins", section="audio") is not None:
+    if setting(model, "num_mel_bins", section="audio") is not None:
         return _features(model)
-    count = said(model, "audio_channels", section="audio")
+    count = setting(model, "audio_channels", section="audio")
     return TensorSpec((BATCH, count, WAVE) if isinstance(count, int) else (BATCH, WAVE))
 
 
@@ -222,14 +222,14 @@ def _fixed(*shape: int, **how: Any) -> Callable[[nn.Module], Spec]:
 
 def _history(model: nn.Module) -> int:
     """Time steps of the past: the context and the longest lag behind it."""
-    lags = said(model, "lags_sequence") or [0]
+    lags = setting(model, "lags_sequence") or [0]
     return int(number(model, "context_length", "prediction_length", default=LENGTH) + max(lags))
 
 
 def _series(step: str, *features: str) -> Callable[[nn.Module], Spec]:
     def make(model: nn.Module) -> Spec:
         steps = _history(model) if step == "past" else number(model, "prediction_length", default=LENGTH)
-        widths = [w for w in (said(model, name) for name in features) if isinstance(w, int)]
+        widths = [w for w in (setting(model, name) for name in features) if isinstance(w, int)]
         wide = bool(widths) and (widths[0] > 1 or "num" in features[0])
         return TensorSpec((BATCH, steps, widths[0]) if wide else (BATCH, steps))
 
@@ -277,12 +277,12 @@ def _ones(spec: Spec) -> Spec:
     return TensorSpec(spec.shape, "float", "ones") if isinstance(spec, TensorSpec) else spec
 
 
-def by_name(name: str, model: nn.Module) -> Spec | None:
+def spec_by_name(name: str, model: nn.Module) -> Spec | None:
     """What an argument of this name usually is, None when the name does not say."""
     return next((make(model) for pattern, make in NAMES if re.fullmatch(pattern, name.lower())), None)
 
 
-def of_graph(name: str) -> bool:
+def is_of_graph(name: str) -> bool:
     """Whether an argument of this name makes the others those of a graph's nodes."""
     return re.match(r"edge|adj", name.lower()) is not None
 
@@ -300,20 +300,20 @@ def first_guess(model: nn.Module, parameters: Mapping[str, inspect.Parameter]) -
     elif not wanted and parameters:
         wanted = [next(iter(parameters))]
     hints = _annotations(model)
-    graph = any(map(of_graph, wanted))
+    graph = any(map(is_of_graph, wanted))
     return Call(tuple((n, guess(n, parameters[n], hints.get(n), model, graph=graph)) for n in wanted))
 
 
 def _companions(model: nn.Module, main: str) -> Iterator[str]:
     """What a transformers model needs beside its main input, and the cache that training has off."""
     yield "use_cache"
-    if said(model, "is_encoder_decoder") is True and main != "pixel_values":
+    if setting(model, "is_encoder_decoder") is True and main != "pixel_values":
         yield "decoder_input_ids"
     placeholders = ("image_token_id", "image_token_index", "audio_token_id", "audio_token_index")
-    two_towers = main == "input_ids" and said(model, "text_config") is not None
-    if two_towers and said(model, *placeholders) is None:  # else features take the place of special tokens
+    two_towers = main == "input_ids" and setting(model, "text_config") is not None
+    if two_towers and setting(model, *placeholders) is None:  # else features take the place of special tokens
         for name, config in (("pixel_values", "vision_config"), ("input_features", "audio_config")):
-            if said(model, config) is not None:
+            if setting(model, config) is not None:
                 yield name
     if main == "past_values":
         yield from ("past_time_features", "past_observed_mask", "future_values", "future_time_features")
@@ -337,7 +337,7 @@ def guess(
     typed = Constant(False) if name == "use_cache" else _by_annotation(name, annotation, model)
     if typed is not None:
         return typed
-    named = TensorSpec((NODES,), "int") if graph and name == "batch" else by_name(name, model)
+    named = TensorSpec((NODES,), "int") if graph and name == "batch" else spec_by_name(name, model)
     if named is not None:
         return named
     spec = layer_input(first_layer(model), model)
@@ -378,7 +378,7 @@ def _item(name: str, annotation: Any, model: nn.Module) -> Spec:
     return spec
 
 
-def target_item(key: str) -> Spec | None:
+def detection_target(key: str) -> Spec | None:
     """What detection models want of a target: boxes of three objects, and what belongs to them."""
     return {
         "boxes": TensorSpec((3, 4), "float", "boxes"),

@@ -22,14 +22,14 @@ from initlint.inputs.attempt import Failure, Success, attempt
 from initlint.inputs.call_spec import LENGTH, WIDTH, Call, Maker
 from initlint.inputs.first_guess import first_guess
 from initlint.inputs.repairs import Repair, Sides
-from initlint.inputs.shrink import Refinement
+from initlint.inputs.shrink import Shrinker
 
 MOST_TRIES = 120
 MOST_PROPOSALS = 12  # of one failure
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """Arguments on which the model ran, and how many tries that took."""
 
     args: tuple[Any, ...]
@@ -38,7 +38,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Fruitless:
+class SearchFailure:
     """No call ran: what was tried, and what the one that came furthest raised."""
 
     tries: int
@@ -46,9 +46,9 @@ class Fruitless:
     error: str
 
 
-def infer(
+def search_inputs(
     model: nn.Module, *, seed: int = 0, budget: float = 10.0, shape: tuple[int, ...] | None = None
-) -> Found | Fruitless:
+) -> SearchResult | SearchFailure:
     """Search for inputs for at most `budget` seconds of tries; the model stays as it is.
 
     With `shape` the first tensor has it and keeps it.
@@ -58,7 +58,7 @@ def infer(
     end = time.monotonic() + budget
     order = count()
     first = first_guess(model, parameters)
-    first = _shaped(first, shape) if shape else first
+    first = _with_first_shape(first, shape) if shape else first
     queue: list[tuple[int, int, int, int, Call]] = [(0, 0, next(order), -1, first)]
     tried: set[Call] = set()
     sides: Sides = {}
@@ -70,36 +70,36 @@ def infer(
         tried.add(call)
         outcome = attempt(model, call, parameters, maker)
         if isinstance(outcome, Success):
-            call = Refinement(model, parameters, maker, end).refined(call)
+            call = Shrinker(model, parameters, maker, end).shrink(call)
             args, kwargs, _ = maker.arguments(call, parameters)
-            return Found(args, kwargs, len(tried))
+            return SearchResult(args, kwargs, len(tried))
         if outcome.calls > furthest[0]:
-            furthest = (outcome.calls, call.text(), _told(outcome))
+            furthest = (outcome.calls, call.text(), _error_line(outcome))
         depth = depth + 1 if outcome.calls <= reached else 0  # repairs of this failure so far
         proposals = Repair(model, parameters, call, outcome, sides).proposals()
         for rank, proposal in zip(range(MOST_PROPOSALS), proposals, strict=False):
-            proposal = _shaped(proposal, shape) if shape else proposal
+            proposal = _with_first_shape(proposal, shape) if shape else proposal
             if proposal not in tried:
                 heapq.heappush(queue, (-outcome.calls, depth + rank, next(order), outcome.calls, proposal))
         if not queue and not shape:  # what failed was no operator that says what it wants
-            for proposal in _of_other_ranks(first):
+            for proposal in _calls_of_other_ranks(first):
                 heapq.heappush(queue, (0, MOST_PROPOSALS, next(order), -1, proposal))
-    return Fruitless(len(tried), *furthest[1:])
+    return SearchFailure(len(tried), *furthest[1:])
 
 
-def _of_other_ranks(call: Call) -> Iterator[Call]:
+def _calls_of_other_ranks(call: Call) -> Iterator[Call]:
     """With more features of one argument, or with its features in sequences or images."""
     for path, spec in call.leaves():
         if spec.kind == "float" and len(spec.shape) == 2:
             batch, width = spec.shape
             for shape in ((batch, max(width, WIDTH)), (batch, LENGTH, width), (batch, width, LENGTH, LENGTH)):
-                yield call.put(path, replace(spec, shape=shape))
+                yield call.with_spec(path, replace(spec, shape=shape))
 
 
-def _shaped(call: Call, shape: tuple[int, ...]) -> Call:
+def _with_first_shape(call: Call, shape: tuple[int, ...]) -> Call:
     """With the first tensor in this shape."""
     path, spec = next(call.leaves(), (None, None))
-    return call.put(path, replace(spec, shape=shape)) if path and spec else call
+    return call.with_spec(path, replace(spec, shape=shape)) if path and spec else call
 
 
 def _parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:
@@ -118,6 +118,6 @@ def _device(model: nn.Module) -> torch.device:
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
-def _told(failure: Failure) -> str:
+def _error_line(failure: Failure) -> str:
     first = (str(failure.error).strip().splitlines() or [""])[0]
     return f"{type(failure.error).__name__}: {first}"

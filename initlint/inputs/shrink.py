@@ -16,7 +16,7 @@ from torch import nn
 
 from initlint.inputs.attempt import Success, attempt
 from initlint.inputs.call_spec import Call, Maker, Path, TensorSpec
-from initlint.inputs.first_guess import by_name
+from initlint.inputs.first_guess import spec_by_name
 from initlint.runtime import leaves
 
 FEATURES = 2  # dimensions of an argument whose last one holds features or positions, all of them used
@@ -24,7 +24,7 @@ SERIES = 3  # dimensions of the largest argument that is tried: of images every 
 
 
 @dataclass(frozen=True, slots=True)
-class Refinement:
+class Shrinker:
     """A model that runs on a call, and when to stop trying others."""
 
     model: nn.Module
@@ -33,25 +33,25 @@ class Refinement:
     deadline: float
     seen: dict[Call, list[torch.Tensor] | None] = field(default_factory=dict)
 
-    def refined(self, call: Call) -> Call:
+    def shrink(self, call: Call) -> Call:
         """The call with floats where whole numbers are no indices, and without sizes that are not used."""
         for path, spec in call.leaves():
-            if spec.kind == "int" and not any(by_name(key, self.model) for key in path):
-                real = call.put(path, TensorSpec(spec.shape, settled=spec.settled))
+            if spec.kind == "int" and not any(spec_by_name(key, self.model) for key in path):
+                real = call.with_spec(path, TensorSpec(spec.shape, settled=spec.settled))
                 call = real if self._outputs(real) is not None else call
         for path, spec in call.leaves():
             for dimension in range(1, len(spec.shape) if len(spec.shape) <= SERIES else 0):
-                size = self._used(call, path, dimension)
+                size = self._used_size(call, path, dimension)
                 if size is None:
                     continue
-                smaller = call.put(path, replace(spec, shape=_with(spec.shape, dimension, size)))
-                if self._outputs(smaller) is not None and self._used(smaller, path, dimension) is None:
-                    call, spec = smaller, replace(spec, shape=_with(spec.shape, dimension, size))
+                smaller = call.with_spec(path, replace(spec, shape=_with_size(spec.shape, dimension, size)))
+                if self._outputs(smaller) is not None and self._used_size(smaller, path, dimension) is None:
+                    call, spec = smaller, replace(spec, shape=_with_size(spec.shape, dimension, size))
         return call
 
-    def _used(self, call: Call, path: Path, dimension: int) -> int | None:
+    def _used_size(self, call: Call, path: Path, dimension: int) -> int | None:
         """How much of a dimension the output depends on; None when on all, or when that cannot be told."""
-        spec = call.at(path)
+        spec = call.spec(path)
         assert isinstance(spec, TensorSpec)
         size = spec.shape[dimension]
         most = (
@@ -62,18 +62,20 @@ class Refinement:
         if call not in self.seen:
             self.seen[call] = self._outputs(call)
         plain = self.seen[call]
-        if plain is None or not self._same(plain, call, path, dimension, most):
+        if plain is None or not self._is_same(plain, call, path, dimension, most):
             return None
         low, high = 0, most  # what lies behind `high` makes no difference
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if self._same(plain, call, path, dimension, middle) else (middle, high)
-        return high if low or not self._same(plain, call, path, dimension, 0) else None
+            low, high = (
+                (low, middle) if self._is_same(plain, call, path, dimension, middle) else (middle, high)
+            )
+        return high if low or not self._is_same(plain, call, path, dimension, 0) else None
 
-    def _same(self, plain: list[torch.Tensor], call: Call, path: Path, dimension: int, start: int) -> bool:
+    def _is_same(self, plain: list[torch.Tensor], call: Call, path: Path, dimension: int, start: int) -> bool:
         """Whether other values from `start` on give the same output."""
         changed = self._outputs(call, path, dimension, start)
-        return changed is not None and len(changed) == len(plain) and all(map(_equal, plain, changed))
+        return changed is not None and len(changed) == len(plain) and all(map(_is_equal, plain, changed))
 
     def _outputs(
         self, call: Call, path: Path | None = None, dimension: int = 0, start: int = 0
@@ -82,10 +84,10 @@ class Refinement:
 
         def change(given: Mapping[Path, torch.Tensor]) -> None:
             if path is not None:
-                tensor, spec = given[path], call.at(path)
+                tensor, spec = given[path], call.spec(path)
                 assert isinstance(spec, TensorSpec)
                 part = tensor.narrow(dimension, start, tensor.shape[dimension] - start)
-                part.copy_(_other(part, spec))
+                part.copy_(_other_values(part, spec))
 
         if time.monotonic() > self.deadline:
             return None
@@ -96,16 +98,16 @@ class Refinement:
         return None
 
 
-def _other(part: torch.Tensor, spec: TensorSpec) -> torch.Tensor:
+def _other_values(part: torch.Tensor, spec: TensorSpec) -> torch.Tensor:
     if spec.kind == "bool":
         return ~part
     return (part + 1) % max(2, spec.high) if spec.kind == "int" else part * -2 + 1
 
 
-def _with(shape: tuple[int, ...], dimension: int, size: int) -> tuple[int, ...]:
+def _with_size(shape: tuple[int, ...], dimension: int, size: int) -> tuple[int, ...]:
     return (*shape[:dimension], size, *shape[dimension + 1 :])
 
 
-def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+def _is_equal(a: torch.Tensor, b: torch.Tensor) -> bool:
     a, b = (tensor if tensor.layout is torch.strided else tensor.to_dense() for tensor in (a, b))
     return a.shape == b.shape and bool(torch.isclose(a, b, rtol=0.0, atol=0.0, equal_nan=True).all())

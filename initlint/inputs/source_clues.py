@@ -27,7 +27,7 @@ PURE = (
 ARITHMETIC = (ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod, ast.Slice)
 
 
-def evaluated(node: ast.expr, frame: FrameType) -> Any:
+def value_of(node: ast.expr, frame: FrameType) -> Any:
     """The value of an expression without calls other than size(), dim() and len(); None when it has none."""
     for part in ast.walk(node):
         if isinstance(part, ast.Call):
@@ -42,7 +42,7 @@ def evaluated(node: ast.expr, frame: FrameType) -> Any:
         return None
 
 
-def asked_keys(model: nn.Module) -> Mapping[str, tuple[str, ...]]:
+def required_keys(model: nn.Module) -> Mapping[str, tuple[str, ...]]:
     """Keys that a model's forward cannot do without, by the argument that it looks them up in."""
     code = getattr(inspect.unwrap(model.forward), "__code__", None)
     found: dict[str, dict[str, None]] = {}

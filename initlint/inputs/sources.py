@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from initlint.errors import ConfigError, TargetError
-from initlint.inputs.attempt import runs
+from initlint.inputs.attempt import refusal
 from initlint.inputs.hints import hints
-from initlint.inputs.search import Found, Fruitless, infer
+from initlint.inputs.search import SearchFailure, SearchResult, search_inputs
 from initlint.runtime import Inputs, mapped
 
 FORMS = "a tensor, a tuple of positional arguments, a dict of keyword arguments, or a pair (tuple, dict)"
@@ -26,12 +26,12 @@ def given(value: object) -> Inputs:
     Raises ConfigError when the value has none of the forms, TargetError when the callable fails.
     """
     while callable(value) and not isinstance(value, (torch.Tensor, nn.Module, type)):
-        value = _called(value)
+        value = _result(value)
     args, kwargs = mapped(_arguments(value), lambda array: torch.from_numpy(array.copy()), np.ndarray)
-    return Inputs(args, kwargs, "given", f"{describe(args, kwargs)}, given")
+    return Inputs(args, kwargs, "given", f"{description(args, kwargs)}, given")
 
 
-def _called(function: Callable[[], object]) -> object:
+def _result(function: Callable[[], object]) -> object:
     try:
         return function()
     except Exception as error:
@@ -70,11 +70,11 @@ def from_shape(text: str, model: nn.Module, *, seed: int = 0) -> Inputs:
         raise ConfigError(f"input shape {text!r} is not a list of sizes such as 2,3,224,224") from None
     if min(shape) < 1:
         raise ConfigError(f"input shape {text!r} has a size below 1")
-    found = infer(model, seed=seed, shape=shape)
-    if isinstance(found, Found):
-        return Inputs(found.args, found.kwargs, "given", f"{describe(found.args, found.kwargs)}, given")
+    found = search_inputs(model, seed=seed, shape=shape)
+    if isinstance(found, SearchResult):
+        return Inputs(found.args, found.kwargs, "given", f"{description(found.args, found.kwargs)}, given")
     values = torch.randn(shape, generator=torch.Generator().manual_seed(seed), device="cpu")
-    return Inputs((values,), {}, "given", f"{describe((values,), {})}, given")
+    return Inputs((values,), {}, "given", f"{description((values,), {})}, given")
 
 
 def find(
@@ -89,21 +89,23 @@ def find(
         return given(example)
     refused = []
     for name, args, kwargs in hints(model, seed):
-        problem = runs(model, args, kwargs, seed=seed)
+        problem = refusal(model, args, kwargs, seed=seed)
         if not problem:
-            return Inputs(args, kwargs, "hint", f"{describe(args, kwargs)}, from the model's {name}")
+            return Inputs(args, kwargs, "hint", f"{description(args, kwargs)}, from the model's {name}")
         refused.append(f"its {name} ({problem})")
-    found = infer(model, seed=seed, budget=budget)
-    if isinstance(found, Found):
-        return Inputs(found.args, found.kwargs, "inferred", f"{describe(found.args, found.kwargs)}, inferred")
+    found = search_inputs(model, seed=seed, budget=budget)
+    if isinstance(found, SearchResult):
+        return Inputs(
+            found.args, found.kwargs, "inferred", f"{description(found.args, found.kwargs)}, inferred"
+        )
     return NotFound(_reason(found, refused))
 
 
-def _reason(fruitless: Fruitless, refused: list[str]) -> str:
-    tries = "1 try" if fruitless.tries == 1 else f"{fruitless.tries} tries"
+def _reason(failure: SearchFailure, refused: list[str]) -> str:
+    tries = "1 try" if failure.tries == 1 else f"{failure.tries} tries"
     tried = f"no inputs could be inferred in {tries}"
-    if fruitless.text:
-        tried += f"; the one that came furthest, ({fruitless.text}), ended in {fruitless.error}"
+    if failure.text:
+        tried += f"; the one that came furthest, ({failure.text}), ended in {failure.error}"
     hint = f"; not run either: {', '.join(refused)}" if refused else ""
     return (
         f"{tried}{hint}; give them with --inputs module:attr, --input-shape, or example_inputs in the module"
@@ -111,22 +113,27 @@ def _reason(fruitless: Fruitless, refused: list[str]) -> str:
 
 
 # ---------------------------------------------------------------- words
-def describe(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+def description(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     """Kinds and shapes of the arguments: "float32[2, 3, 8, 8], mask=bool[2, 16]"."""
-    return ", ".join([*map(_described, args), *(f"{key}={_described(item)}" for key, item in kwargs.items())])
+    return ", ".join(
+        [
+            *map(_value_description, args),
+            *(f"{key}={_value_description(item)}" for key, item in kwargs.items()),
+        ]
+    )
 
 
-def _described(value: Any) -> str:
+def _value_description(value: Any) -> str:
     match value:
         case torch.Tensor():
             return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
         case list() | tuple():
-            inner = [_described(item) for item in value[:3]] + ["…"] * (len(value) > 3)
+            inner = [_value_description(item) for item in value[:3]] + ["…"] * (len(value) > 3)
             return f"[{', '.join(inner)}]" if isinstance(value, list) else f"({', '.join(inner)})"
         case Mapping():
-            return "{" + ", ".join(f"{key}: {_described(item)}" for key, item in value.items()) + "}"
+            return "{" + ", ".join(f"{key}: {_value_description(item)}" for key, item in value.items()) + "}"
         case SimpleNamespace():
-            return f"({', '.join(f'{key}: {_described(item)}' for key, item in vars(value).items())})"
+            return f"({', '.join(f'{key}: {_value_description(item)}' for key, item in vars(value).items())})"
         case None | bool() | int() | float() | str():
             return repr(value)
     return type(value).__name__

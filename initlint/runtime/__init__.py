@@ -1,4 +1,4 @@
-"""Runs a model and leaves no trace."""
+"""What all runs of a model share: it stays as it was, and is walked, seeded and read in one way."""
 
 from initlint.runtime import strides
 from initlint.runtime.call import Inputs

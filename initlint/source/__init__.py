@@ -1,4 +1,4 @@
-"""The user's Python: frames, syntax, slices."""
+"""The user's Python, read without running it: frames, syntax, liveness of values, slices, classes."""
 
 from initlint.source.classes import (
     RESET_METHODS,
@@ -6,7 +6,7 @@ from initlint.source.classes import (
     container,
     definition,
     methods,
-    moves,
+    moves_to_device,
     reset_method,
 )
 from initlint.source.frames import (
@@ -20,8 +20,8 @@ from initlint.source.frames import (
     position,
     role,
 )
-from initlint.source.liveness import LISTING, Fate, fate
-from initlint.source.slicing import behind, spelled
+from initlint.source.liveness import LISTING, Liveness, liveness
+from initlint.source.slicing import slice_of_test, slice_of_write
 from initlint.source.syntax import (
     bindings,
     code_tree,
@@ -41,26 +41,25 @@ from initlint.source.tracebacks import blame, own_line, shortened, traceback_lin
 __all__ = [
     "LISTING",
     "RESET_METHODS",
-    "Fate",
     "Instruction",
+    "Liveness",
     "Positions",
     "Role",
     "assignment",
-    "behind",
     "bindings",
     "blame",
     "code_tree",
     "container",
     "definition",
     "extended",
-    "fate",
     "file_tree",
     "here",
     "in_forward",
     "last_name",
     "literals",
+    "liveness",
     "methods",
-    "moves",
+    "moves_to_device",
     "nodes",
     "outside",
     "own_line",
@@ -69,7 +68,8 @@ __all__ = [
     "reset_method",
     "role",
     "shortened",
-    "spelled",
+    "slice_of_test",
+    "slice_of_write",
     "statements_at",
     "text",
     "traceback_lines",

@@ -68,7 +68,7 @@ def container(cls: type, attribute: str) -> Site | None:
             continue
         for node in nodes(code_tree(code)):
             if isinstance(node, ast.Assign) and attribute in map(own_attribute, node.targets):
-                made = _made(cls, code, node.value)
+                made = _making_site(cls, code, node.value)
                 if made is not None:
                     return made
     return None
@@ -87,12 +87,12 @@ def assignment(cls: type, attribute: str) -> Site | None:
         for code in methods(cls)
         if "setattr" in code.co_names
         for node in nodes(code_tree(code))
-        if isinstance(node, ast.Call) and re.fullmatch(_computed(node) or "(?!)", attribute)
+        if isinstance(node, ast.Call) and re.fullmatch(_setattr_pattern(node) or "(?!)", attribute)
     ]
     return computed[0] if len(computed) == 1 else None
 
 
-def _computed(node: ast.AST) -> str | None:
+def _setattr_pattern(node: ast.AST) -> str | None:
     """The names that a setattr with a computed name may give: setattr(self, f"table{i}", table)."""
     match node:
         case ast.Call(func=ast.Name(id="setattr"), args=[ast.Name(id="self"), name, _]):
@@ -115,44 +115,44 @@ _MOVING = frozenset({"to", "cuda", "type_as", "new_tensor", "as_tensor", "to_dev
 
 
 @functools.lru_cache(maxsize=4096)
-def moves(cls: type, attribute: str) -> bool:
+def moves_to_device(cls: type, attribute: str) -> bool:
     """A class brings `self.attribute`, or what a method makes of it, to some device: `.to(x.device)`."""
-    makers = {name for name, tree in _speaking_of(cls, {attribute}) if _gives(tree, {attribute})}
+    makers = {name for name, tree in _methods_naming(cls, {attribute}) if _returns(tree, {attribute})}
     attributes = {attribute, *makers}
-    return any(_moves(tree, attributes) for _, tree in _speaking_of(cls, attributes))
+    return any(_moves(tree, attributes) for _, tree in _methods_naming(cls, attributes))
 
 
-def _speaking_of(cls: type, attributes: Set[str]) -> list[tuple[str, ast.AST]]:
+def _methods_naming(cls: type, attributes: Set[str]) -> list[tuple[str, ast.AST]]:
     """Names and syntax of the methods that name one of the attributes."""
     codes = (code for code in methods(cls) if attributes & set(code.co_names))
     return [(code.co_name, tree) for code in codes if (tree := code_tree(code)) is not None]
 
 
-def _gives(tree: ast.AST, attributes: Set[str]) -> bool:
+def _returns(tree: ast.AST, attributes: Set[str]) -> bool:
     """A function returns something made from one of the attributes."""
-    speaks = _speaking(tree, attributes)
+    mentions = _mentions(tree, attributes)
     return any(
-        isinstance(node, ast.Return) and node.value is not None and speaks(node.value)
+        isinstance(node, ast.Return) and node.value is not None and mentions(node.value)
         for node in ast.walk(tree)
     )
 
 
 def _moves(tree: ast.AST, attributes: Set[str]) -> bool:
-    speaks = _speaking(tree, attributes)
+    mentions = _mentions(tree, attributes)
     return any(
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr in _MOVING
-        and any(speaks(part) for part in (node.func.value, *node.args))
+        and any(mentions(part) for part in (node.func.value, *node.args))
         for node in ast.walk(tree)
     )
 
 
-def _speaking(tree: ast.AST, attributes: Set[str]) -> Callable[[ast.AST], bool]:
-    """Tells what speaks of the attributes, or of local variables made from them."""
+def _mentions(tree: ast.AST, attributes: Set[str]) -> Callable[[ast.AST], bool]:
+    """Tells what mentions of the attributes, or of local variables made from them."""
     names: set[str] = set()
 
-    def speaks(node: ast.AST) -> bool:
+    def mentions(node: ast.AST) -> bool:
         own = any(own_attribute(part) in attributes for part in ast.walk(node))
         return own or not names.isdisjoint(variables(node))
 
@@ -161,13 +161,13 @@ def _speaking(tree: ast.AST, attributes: Set[str]) -> Callable[[ast.AST], bool]:
         known = len(names)
         for node in ast.walk(tree):
             match node:
-                case ast.Assign(targets=targets, value=value) if speaks(value):
+                case ast.Assign(targets=targets, value=value) if mentions(value):
                     names.update(variables(*targets))
                 case ast.For(target=target, iter=value) | ast.comprehension(target=target, iter=value):
-                    names.update(variables(target) if speaks(value) else ())
+                    names.update(variables(target) if mentions(value) else ())
                 case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="append"), args=[value]):
-                    names.update([name] if speaks(value) else ())
-    return speaks
+                    names.update([name] if mentions(value) else ())
+    return mentions
 
 
 def methods(cls: type) -> Iterator[CodeType]:
@@ -183,7 +183,7 @@ def _site(code: CodeType, node: Any) -> Site:
     return Site(code.co_filename, node.lineno, code.co_name, package(code.co_filename))
 
 
-def _made(cls: type, code: CodeType, value: ast.expr) -> Site | None:
+def _making_site(cls: type, code: CodeType, value: ast.expr) -> Site | None:
     """The line of a container's making, also when a method of the class returns it."""
     match value:
         case _ if isinstance(value, _CONTAINERS):
@@ -195,5 +195,5 @@ def _made(cls: type, code: CodeType, value: ast.expr) -> Site | None:
             inner = getattr(inspect.unwrap(function), "__code__", code)
             for statement in unconditional(inner) if inner is not code else ():
                 if isinstance(statement, ast.Return) and isinstance(statement.value, _CONTAINERS):
-                    return _made(cls, inner, statement.value)
+                    return _making_site(cls, inner, statement.value)
     return None

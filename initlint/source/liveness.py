@@ -1,4 +1,4 @@
-"""What becomes of a value that a line computes: whether anything can still read it."""
+"""Liveness of a value that a line computes: whether anything can still read it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Literal
 from initlint.source.frames import Instruction, position
 from initlint.source.syntax import Function, bindings, code_tree, variables
 
-Fate = Literal["kept", "dropped", "returned", "rebound", "unread", "entry"]
+Liveness = Literal["kept", "dropped", "returned", "rebound", "unread", "entry"]
 #: Methods of a module that list its tensors.
 LISTING = frozenset({"parameters", "named_parameters", "state_dict"})
 _MAPPINGS = frozenset({"named_parameters", "state_dict"})
-_ENDS: dict[str, Fate] = {"POP_TOP": "dropped", "RETURN_VALUE": "returned"}
+_ENDS: dict[str, Liveness] = {"POP_TOP": "dropped", "RETURN_VALUE": "returned"}
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 Tree = Function | ast.Module
@@ -23,7 +23,7 @@ Assignment = ast.Assign | ast.AnnAssign
 
 
 @functools.lru_cache(maxsize=4096)
-def fate(instruction: Instruction) -> Fate:
+def liveness(instruction: Instruction) -> Liveness:
     """What becomes of the value that an instruction computes.
 
     "dropped": an expression statement computes it. "returned": the caller decides. "rebound": it takes the
@@ -36,17 +36,17 @@ def fate(instruction: Instruction) -> Fate:
     if step is None or step.opname in _ENDS:
         return _ENDS[step.opname] if step is not None else "kept"
     tree = code_tree(code) if step.opname.startswith("STORE_") or LISTING & set(code.co_names) else None
-    assignment = _assigned(tree, instruction) if tree is not None else None
+    assignment = _assignment(tree, instruction) if tree is not None else None
     if tree is None or assignment is None:
         return "kept"
     ((target, value),) = bindings(assignment)
     if isinstance(target, ast.Name):
-        return _variable(tree, target.id, assignment, value)
-    entry = isinstance(target, ast.Subscript) and _leaves(tree, target.value)
+        return _variable_fate(tree, target.id, assignment, value)
+    entry = isinstance(target, ast.Subscript) and _only_loaded(tree, target.value)
     return "entry" if entry else "kept"
 
 
-def _assigned(tree: ast.AST, instruction: Instruction) -> Assignment | None:
+def _assignment(tree: ast.AST, instruction: Instruction) -> Assignment | None:
     """The assignment to one target whose whole value an instruction computes."""
     spot = position(instruction)
     for node in ast.walk(tree):
@@ -60,8 +60,8 @@ def _assigned(tree: ast.AST, instruction: Instruction) -> Assignment | None:
 # ---------------------------------------------------------------- variables
 
 
-def _variable(tree: Tree, name: str, assignment: ast.stmt, value: ast.expr) -> Fate:
-    following, _ = next(_ways_on(tree.body, name, assignment), ((), ()))
+def _variable_fate(tree: Tree, name: str, assignment: ast.stmt, value: ast.expr) -> Liveness:
+    following, _ = next(_continuations(tree.body, name, assignment), ((), ()))
     match following:
         case [ast.Return(value=ast.Name(id=returned)), *_] if returned == name:
             return "returned"
@@ -69,7 +69,7 @@ def _variable(tree: Tree, name: str, assignment: ast.stmt, value: ast.expr) -> F
         return "kept"
     if _runs_over_parameters(tree, name, assignment):
         return "rebound"
-    return "kept" if isinstance(tree, ast.Module) and not _speaks_of(value, name) else "unread"
+    return "kept" if isinstance(tree, ast.Module) and not _reads(value, name) else "unread"
 
 
 def _runs_over_parameters(tree: ast.AST, name: str, assignment: ast.stmt) -> bool:
@@ -86,18 +86,18 @@ def _runs_over_parameters(tree: ast.AST, name: str, assignment: ast.stmt) -> boo
 def _read_after(tree: Tree, name: str, at: ast.stmt) -> bool:
     """Something may read the name after a statement, before it is given another value."""
     for node in ast.walk(tree):
-        inside = isinstance(node, _FUNCTIONS) and node is not tree and _speaks_of(node, name)
+        inside = isinstance(node, _FUNCTIONS) and node is not tree and _reads(node, name)
         if inside or (isinstance(node, (ast.Global, ast.Nonlocal)) and name in node.names):
             return True
-    for following, detours in _ways_on(tree.body, name, at):
-        if any(_met(statements, name) == "read" for statements in (following, *detours)):
+    for following, detours in _continuations(tree.body, name, at):
+        if any(_first_effect(statements, name) == "read" for statements in (following, *detours)):
             return True
-        if _met(following, name) == "written":
+        if _first_effect(following, name) == "written":
             return False
     return False
 
 
-def _ways_on(
+def _continuations(
     statements: list[ast.stmt], name: str, at: ast.stmt
 ) -> Iterator[tuple[list[ast.stmt], list[list[ast.stmt]]]]:
     """Statements that follow one of them, or one inside them, from the inside out, and ways that come first.
@@ -116,7 +116,7 @@ def _ways_on(
             case ast.Try(handlers=handlers, orelse=other, finalbody=last):
                 detours = [*(handler.body for handler in handlers), other, last]
         for branch in _branches(statement):
-            yield from _ways_on(branch, name, at)
+            yield from _continuations(branch, name, at)
         yield statements[index + 1 :], detours
 
 
@@ -130,32 +130,32 @@ def _branches(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
         yield part.body
 
 
-def _met(statements: list[ast.stmt], name: str) -> Literal["read", "written"] | None:
+def _first_effect(statements: list[ast.stmt], name: str) -> Literal["read", "written"] | None:
     """What the first of the statements that speaks of the name does to it."""
     for statement in statements:
         match statement:
             case ast.For(target=target, iter=value) | ast.AsyncFor(target=target, iter=value):
-                if name in variables(target) and not _speaks_of(value, name):
+                if name in variables(target) and not _reads(value, name):
                     return "written"
-        if _speaks_of(statement, name):
+        if _reads(statement, name):
             return "read"
         if name in variables(*(target for target, _ in bindings(statement))):
             return "written"
     return None
 
 
-def _speaks_of(node: ast.AST, name: str) -> bool:
+def _reads(node: ast.AST, name: str) -> bool:
     """The name is read, or changed in place; a function's own variable of that name is another one."""
-    if isinstance(node, _FUNCTIONS) and _binds(node, name):
+    if isinstance(node, _FUNCTIONS) and _has_own(node, name):
         return False
     if isinstance(node, ast.Name):
         return node.id == name and isinstance(node.ctx, ast.Load)
     if isinstance(node, ast.AugAssign) and name in variables(node.target):
         return True
-    return any(_speaks_of(child, name) for child in ast.iter_child_nodes(node))
+    return any(_reads(child, name) for child in ast.iter_child_nodes(node))
 
 
-def _binds(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, name: str) -> bool:
+def _has_own(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, name: str) -> bool:
     stored = False
     for node in ast.walk(function):
         if isinstance(node, (ast.Global, ast.Nonlocal)) and name in node.names:
@@ -170,10 +170,10 @@ def _binds(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, name: 
 # ---------------------------------------------------------------- dicts
 
 
-def _leaves(tree: ast.AST, mapping: ast.expr) -> bool:
+def _only_loaded(tree: ast.AST, mapping: ast.expr) -> bool:
     """A dict comes from a module's tensors and is handed to nothing but load_state_dict."""
     if not isinstance(mapping, ast.Name):
-        return _lists(mapping)
+        return _is_tensor_dict(mapping)
     made = [
         value
         for node in ast.walk(tree)
@@ -181,9 +181,9 @@ def _leaves(tree: ast.AST, mapping: ast.expr) -> bool:
         for target, value in bindings(node)
         if isinstance(target, ast.Name) and target.id == mapping.id
     ]
-    if not made or not all(map(_lists, made)):
+    if not made or not all(map(_is_tensor_dict, made)):
         return False
-    looked_into = {id(part) for part in _looked_into(tree)}
+    looked_into = {id(part) for part in _harmless_reads(tree)}
     return all(
         id(node) in looked_into
         for node in ast.walk(tree)
@@ -191,7 +191,7 @@ def _leaves(tree: ast.AST, mapping: ast.expr) -> bool:
     )
 
 
-def _looked_into(tree: ast.AST) -> Iterator[ast.expr]:
+def _harmless_reads(tree: ast.AST) -> Iterator[ast.expr]:
     """What code reads elements or attributes of, runs over, compares with, measures or loads."""
     for node in ast.walk(tree):
         match node:
@@ -206,7 +206,7 @@ def _looked_into(tree: ast.AST) -> Iterator[ast.expr]:
                     yield from parts
 
 
-def _lists(value: ast.expr) -> bool:
+def _is_tensor_dict(value: ast.expr) -> bool:
     """A call that puts a module's tensors into a new dict: m.state_dict(), dict(m.named_parameters())."""
     match value:
         case ast.Call(func=ast.Attribute(attr="state_dict")):

@@ -39,20 +39,20 @@ _WALKS = frozenset(
 _SIZED = frozenset({"empty", "rand", "randn", "randint", "zeros", "ones", "uniform", "normal"})
 
 
-def spelled(test: MemberTest, classes: tuple[type, ...] = ()) -> Iterator[Location]:
+def slice_of_test(test: MemberTest, classes: tuple[type, ...] = ()) -> Iterator[Location]:
     """Lines that hold the strings which a test looks for, where it does not spell them itself."""
     way = (test.site,) if test.caller is None else (test.site, test.caller)
     scope = _scope(way, classes) if test.site.package is None else None
     if scope is None:
         return
     for reference in _references(ast.parse(test.text, mode="eval").body):
-        trail = list(_trail([(reference, scope)]))
+        trail = list(_slice([(reference, scope)]))
         parts = (part for source in trail if source.value is not None for part in ast.walk(source.value))
         if any(isinstance(part, ast.Constant) and isinstance(part.value, str) for part in parts):
             yield from map(_location, trail)
 
 
-def behind(provenance: Provenance, classes: tuple[type, ...] = ()) -> Iterator[Location]:
+def slice_of_write(provenance: Provenance, classes: tuple[type, ...] = ()) -> Iterator[Location]:
     """Lines that the arguments of the last write come from, nearest first.
 
     `classes` are those of the model's modules: what `self` may be in their methods.
@@ -64,12 +64,12 @@ def behind(provenance: Provenance, classes: tuple[type, ...] = ()) -> Iterator[L
     for one in (write, *provenance.origins):
         scope = _scope((one.site, *one.callers), classes)
         if scope is not None:
-            given.extend((expression, scope) for expression in _given(scope))
-    places = map(_location, _trail(given))
+            given.extend((expression, scope) for expression in _operands(scope))
+    places = map(_location, _slice(given))
     yield from (place for place in places if place.site != write.site)
 
 
-def _trail(given: Iterable[tuple[ast.expr, _Scope]]) -> Iterator[_Source]:
+def _slice(given: Iterable[tuple[ast.expr, _Scope]]) -> Iterator[_Source]:
     """Where the values of expressions come from, and what those came from; each line once."""
     seen: set[tuple[str, int]] = set()
     queue = deque((expression, scope, 0) for expression, scope in given)
@@ -130,7 +130,7 @@ def _file(cls: type) -> str:
     return getattr(sys.modules.get(cls.__module__), "__file__", None) or ""
 
 
-def _at(file: str, line: int, callers: tuple[Site, ...], classes: tuple[type, ...]) -> _Scope | None:
+def _scope_at(file: str, line: int, callers: tuple[Site, ...], classes: tuple[type, ...]) -> _Scope | None:
     if file_tree(file) is None:
         return None
     around = (n for n in reversed(statements_at(file, line)) if isinstance(n, Function | ast.ClassDef))
@@ -138,10 +138,10 @@ def _at(file: str, line: int, callers: tuple[Site, ...], classes: tuple[type, ..
 
 
 def _scope(way: tuple[Site, ...], classes: tuple[type, ...]) -> _Scope | None:
-    return _at(way[0].file, way[0].line, way[1:], classes)
+    return _scope_at(way[0].file, way[0].line, way[1:], classes)
 
 
-def _given(scope: _Scope) -> Iterator[ast.expr]:
+def _operands(scope: _Scope) -> Iterator[ast.expr]:
     """What the line computes with: the arguments of its call, or what it assigns; the tensor comes last."""
     match simple_statement(scope.file, scope.line):
         case ast.Expr(value=ast.Call(func=function, args=args, keywords=keywords)):
@@ -158,14 +158,14 @@ def _given(scope: _Scope) -> Iterator[ast.expr]:
             while isinstance(tensor, ast.Attribute):
                 tensor = tensor.value
             if isinstance(tensor, ast.Name) and tensor.id not in ("self", "nn", "torch"):
-                yield from _chosen(tensor, scope)
+                yield from _member_choice(tensor, scope)
         case (
             ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value) | ast.AugAssign(value=value)
         ) | ast.Return(value=ast.expr() as value):
             yield value
 
 
-def _chosen(member: ast.Name, scope: _Scope) -> Iterator[ast.expr]:
+def _member_choice(member: ast.Name, scope: _Scope) -> Iterator[ast.expr]:
     """The call of one's own method that names the members which a loop runs over, or whose parameters."""
     wanted = {member.id}
     loops = [node for node in ast.walk(scope.function or member) if isinstance(node, ast.For)]
@@ -218,7 +218,7 @@ def _sources(reference: ast.expr, scope: _Scope) -> Iterator[_Source]:
         case ast.Attribute(attr=name) if own_attribute(reference):
             yield from _member(name, scope, called=False)
         case ast.Attribute(attr=name):
-            yield from _setting(name, scope)
+            yield from _field_default(name, scope)
         case ast.Name(id=name):
             yield from _variable(name, scope)
 
@@ -226,7 +226,7 @@ def _sources(reference: ast.expr, scope: _Scope) -> Iterator[_Source]:
 def _returns(function: Function, file: str, scope: _Scope) -> Iterator[_Source]:
     for node in ast.walk(function):
         if isinstance(node, ast.Return) and node.value is not None:
-            inner = _at(file, node.value.lineno, (), scope.classes)
+            inner = _scope_at(file, node.value.lineno, (), scope.classes)
             if inner is not None:
                 yield _Source(node.value.lineno, f"returned by {function.name}", node.value, inner)
 
@@ -244,17 +244,17 @@ def _member(name: str, scope: _Scope, *, called: bool) -> Iterator[_Source]:
                 for node in definition.body:
                     if isinstance(node, Function) and node.name == name:
                         yield from _returns(node, file, scope)
-                    elif (value := _assigned(node, lambda target: _is_name(target, name))) is not None:
-                        yield from _set(node, value, f"{base.__name__}.{name} is set", file, scope)
+                    elif (value := _assigned_value(node, lambda target: _is_name(target, name))) is not None:
+                        yield from _assignment(node, value, f"{base.__name__}.{name} is set", file, scope)
             return
     if called:
         return
     for base in scope.owner():
         for definition in _definitions(_file(base), base.__name__):
             for node in _statements(definition):
-                value = _assigned(node, lambda target: own_attribute(target) == name)
+                value = _assigned_value(node, lambda target: own_attribute(target) == name)
                 if value is not None:
-                    yield from _set(node, value, f"self.{name} is set", _file(base), scope)
+                    yield from _assignment(node, value, f"self.{name} is set", _file(base), scope)
                     return
 
 
@@ -262,10 +262,10 @@ def _definitions(file: str, name: str) -> Iterator[ast.ClassDef]:
     return (n for n in nodes(file_tree(file)) if isinstance(n, ast.ClassDef) and n.name == name)
 
 
-def _set(node: ast.stmt, value: ast.expr, what: str, file: str, scope: _Scope) -> Iterator[_Source]:
+def _assignment(node: ast.stmt, value: ast.expr, what: str, file: str, scope: _Scope) -> Iterator[_Source]:
     """The line of an assignment, read in the call that ran it where that is known."""
-    inner = _at(file, node.lineno, (), scope.classes)
-    if inner is None or _makes(value):
+    inner = _scope_at(file, node.lineno, (), scope.classes)
+    if inner is None or _makes_module(value):
         return
     for i, caller in enumerate(scope.callers):
         ran = inner.function
@@ -275,7 +275,7 @@ def _set(node: ast.stmt, value: ast.expr, what: str, file: str, scope: _Scope) -
     yield _Source(node.lineno, f"{what} here", value, inner)
 
 
-def _makes(value: ast.expr) -> bool:
+def _makes_module(value: ast.expr) -> bool:
     """A module or parameter comes out of it, no number."""
     match value:
         case ast.Call(func=ast.Attribute(value=ast.Name(id="nn")) | ast.Attribute(attr="Parameter")):
@@ -293,7 +293,7 @@ def _is_name(target: ast.expr, name: str) -> bool:
     return isinstance(target, ast.Name) and target.id == name
 
 
-def _assigned(node: ast.stmt, wanted: Callable[[ast.expr], bool]) -> ast.expr | None:
+def _assigned_value(node: ast.stmt, wanted: Callable[[ast.expr], bool]) -> ast.expr | None:
     """The expression that a statement gives to such a target."""
     found = (_part(target, value, wanted) for target, value in bindings(node))
     return next((part for part in found if part is not None), None)
@@ -315,17 +315,17 @@ def _part(target: ast.expr, value: ast.expr, wanted: Callable[[ast.expr], bool])
     return None
 
 
-def _setting(name: str, scope: _Scope) -> Iterator[_Source]:
+def _field_default(name: str, scope: _Scope) -> Iterator[_Source]:
     """The one class attribute of that name in the file: the default of a configuration's field."""
     found = [
         (inner, value)
         for node in _statements(file_tree(scope.file))
         if isinstance(node, ast.ClassDef)
         for inner in node.body
-        if (value := _assigned(inner, lambda target: _is_name(target, name))) is not None
+        if (value := _assigned_value(inner, lambda target: _is_name(target, name))) is not None
     ]
     if len(found) == 1:
-        yield from _set(*found[0], f"{name} is set", scope.file, scope)
+        yield from _assignment(*found[0], f"{name} is set", scope.file, scope)
 
 
 def _variable(name: str, scope: _Scope) -> Iterator[_Source]:
@@ -336,7 +336,7 @@ def _variable(name: str, scope: _Scope) -> Iterator[_Source]:
         before = [
             (node.lineno, value)
             for node in _statements(function)
-            if node.lineno < scope.line and (value := _assigned(node, wanted)) is not None
+            if node.lineno < scope.line and (value := _assigned_value(node, wanted)) is not None
         ]
         loops = [
             (node.iter, rows)
@@ -346,7 +346,7 @@ def _variable(name: str, scope: _Scope) -> Iterator[_Source]:
         ]
         if before:
             line, value = max(before, key=lambda pair: pair[0])
-            if not _makes(value):
+            if not _makes_module(value):
                 yield _Source(line, f"{name} is set here", value, scope)
             return
         if loops:
@@ -354,16 +354,16 @@ def _variable(name: str, scope: _Scope) -> Iterator[_Source]:
             match iterated:
                 case ast.Call(func=ast.Attribute(value=ast.Name(id=mapping), attr="items" | "values")):
                     yield from _variable(mapping, scope)
-                case _ if not _walks(iterated):
+                case _ if not _runs_over_members(iterated):
                     yield _Source(iterated.lineno, f"{name} runs over these", rows, scope)
             return
         if any(argument.arg == name for argument in _arguments(function)):
-            yield from _passed(name, function, scope)
+            yield from _passed_values(name, function, scope)
             return
     parsed = file_tree(scope.file)
     for statement in parsed.body if parsed is not None else ():
-        if (value := _assigned(statement, wanted)) is not None:
-            yield from _set(statement, value, f"{name} is set", scope.file, scope)
+        if (value := _assigned_value(statement, wanted)) is not None:
+            yield from _assignment(statement, value, f"{name} is set", scope.file, scope)
         elif isinstance(statement, Function) and statement.name == name:
             yield from _returns(statement, scope.file, scope)
 
@@ -377,7 +377,7 @@ def _row(loop: ast.For, wanted: Callable[[ast.expr], bool]) -> ast.expr | None:
     return _part(loop.target, loop.iter, wanted)
 
 
-def _walks(iterated: ast.expr) -> bool:
+def _runs_over_members(iterated: ast.expr) -> bool:
     """A loop over members of a module."""
     return any(isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) for n in ast.walk(iterated))
 
@@ -386,7 +386,7 @@ def _arguments(function: Function) -> list[ast.arg]:
     return [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
 
 
-def _passed(name: str, function: Function, scope: _Scope) -> Iterator[_Source]:
+def _passed_values(name: str, function: Function, scope: _Scope) -> Iterator[_Source]:
     """The line that called the function with this argument, else that of its default."""
     inmost = function is scope.function
     for i in range(len(scope.callers[:1] if inmost else scope.callers)):

@@ -7,13 +7,9 @@ import re
 import sysconfig
 from collections.abc import Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from initlint.errors import TargetError
 from initlint.source.frames import ENGINE
-
-if TYPE_CHECKING:
-    pass
 
 
 # ---------------------------------------------------------------- blaming the user's line

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from initlint import engine, registry
-from initlint.inputs.search import Found, infer
+from initlint.inputs.search import SearchResult, search_inputs
 from initlint.inputs.sources import NotFound, find, from_shape
 from initlint.runtime.call import Inputs
 
@@ -521,7 +521,7 @@ def test_nothing_fits() -> None:
 
 def test_the_budget_is_kept() -> None:
     start = time.monotonic()
-    assert not isinstance(infer(Picky(0.1), budget=0.5), Found)
+    assert not isinstance(search_inputs(Picky(0.1), budget=0.5), SearchResult)
     assert time.monotonic() - start < 1.5
 
 

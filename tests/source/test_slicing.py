@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from initlint.construct.build import construct
-from initlint.source.slicing import behind, spelled
+from initlint.source.slicing import slice_of_test, slice_of_write
 
 WIDE = 3.0  # module
 
@@ -144,7 +144,7 @@ def passed() -> nn.Module:
 def test_lines_behind(build: Callable[[], nn.Module], marks: list[str]) -> None:
     built = construct(lambda: build, seed=0)
     classes = tuple(type(module) for module in built.model.modules())
-    places = list(behind(built.provenance["weight"], classes))
+    places = list(slice_of_write(built.provenance["weight"], classes))
     found = [linecache.getline(p.site.file, p.site.line).rpartition("# ")[2].strip() for p in places]
     assert found == marks
 
@@ -161,5 +161,5 @@ class ByName(Layer):
 
 def test_lines_behind_a_test() -> None:
     (test,) = construct(lambda: ByName, seed=0).member_tests
-    (place,) = {place.site: place for place in spelled(test)}.values()
+    (place,) = {place.site: place for place in slice_of_test(test)}.values()
     assert linecache.getline(place.site.file, place.site.line).endswith("# names\n")

@@ -17,7 +17,7 @@ from initlint.construct.dataflow import reached, replaces
 from initlint.construct.events import Event, Module, Storage
 from initlint.construct.provenance import Reading
 from initlint.evidence import LostWrite, Tie
-from initlint.source import LISTING, Fate, fate, role
+from initlint.source import LISTING, Liveness, liveness, role
 
 #: Operations that leave their operand as it was, unlike the one whose name ends in an underscore.
 _RESULTS = frozenset({"mul", "div", "add", "sub", "neg", "fill", "zero", "clamp", "normal", "uniform"})
@@ -100,7 +100,7 @@ class _Search:
         name = next(self._left_alone(storage[index].numel), None)
         return LostWrite(self.reading.write(storage, index), "temporary", name) if name is not None else None
 
-    def unused(self, storage: Storage, end: Fate, taken: Set[str]) -> LostWrite | None:
+    def unused(self, storage: Storage, end: Liveness, taken: Set[str]) -> LostWrite | None:
         """A result of a parameter's size that the line let go: computed from the parameter, or from none."""
         source = _parameter_behind(storage)
         if source is not None and source.numel == storage[-1].numel:
@@ -205,7 +205,7 @@ def _parametrises(event: Event) -> bool:
     return any("parametriz" in file or "weight_norm" in file or "spectral_norm" in file for file in files)
 
 
-def _let_go(storage: Storage) -> Fate:
+def _let_go(storage: Storage) -> Liveness:
     """Where the user's line put what it computed, if that can be the initialisation of a parameter."""
     event = storage[-1]
     if event.default or not event.lines or event.operator.name in _SAME:
@@ -214,7 +214,7 @@ def _let_go(storage: Storage) -> Fate:
     listed = not LISTING.isdisjoint(event.lines[0][0].co_names)
     if not (likely or listed):
         return "kept"
-    ends: list[Fate] = [end for line in event.lines if (end := fate(line)) != "returned"]
+    ends: list[Liveness] = [end for line in event.lines if (end := liveness(line)) != "returned"]
     if not ends or (ends[0] in ("dropped", "unread") and not likely):
         return "kept"
     return ends[0]

@@ -20,7 +20,7 @@ from initlint.construct.inspect.modules import Build, class_package
 from initlint.construct.provenance import Strays
 from initlint.evidence import Unregistered
 from initlint.finding import Site
-from initlint.source import assignment, container, moves, outside
+from initlint.source import assignment, container, moves_to_device, outside
 
 _SKIPPED = frozenset(vars(nn.Module())) | {"__dict__"}
 _LIMIT = 20_000  # objects looked at in one model's attributes
@@ -204,7 +204,7 @@ def _record(
         trainable=any(t.requires_grad for t in tensors),
         random=any(id(t) in strays.random for t in tensors),
         scalar=kind != "module" and not is_lazy(tensors[0]) and tensors[0].dim() == 0,
-        moved=moves(owner, attribute),
+        moved=moves_to_device(owner, attribute),
         site=_line(owner, attribute, item.container, assigned, made),
         assigned=assigned,
         made=made,
