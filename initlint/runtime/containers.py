@@ -70,7 +70,10 @@ def operands(arguments: object, kind: type[T]) -> Iterator[T]:
 def mapped(
     value: Any, change: Callable[[Any], Any], kind: type | tuple[type, ...] = torch.Tensor, depth: int = DEPTH
 ) -> Any:
-    """The same containers of the same classes, with all in them that is of a kind changed."""
+    """The same containers of the same classes, with all in them that is of a kind changed.
+
+    A mapping that cannot be written is no container here, but a leaf.
+    """
 
     def inside(item: Any) -> Any:
         return mapped(item, change, kind, depth - 1)
@@ -84,13 +87,11 @@ def mapped(
                 return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
             case set() | frozenset():
                 return type(value)(map(inside, value))
-            case MutableMapping() if type(value) is not dict:
+            case MutableMapping():
                 rebuilt = copy.copy(value)
                 for key, item in value.items():
                     rebuilt[key] = inside(item)
                 return rebuilt
-            case Mapping():
-                return type(value)({key: inside(item) for key, item in value.items()})  # type: ignore[call-arg]
     return change(value) if isinstance(value, kind) else value
 
 
