@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Report,
         TargetReport,
         Tool,
+        stage_in_errors,
     )
     from initlint.report.text import ascii_only
 
@@ -34,6 +35,7 @@ __all__ = [
     "fold",
     "rule_page",
     "rule_table",
+    "stage_in_errors",
 ]
 
 _MODULES = {

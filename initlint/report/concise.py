@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from initlint.finding import Finding
 from initlint.report.records import Report, TargetReport
-from initlint.report.summary import closing, folded_names, visible
+from initlint.report.summary import closing_line, folded_names, visible_findings
 from initlint.report.text import View, escape, relative, sentence
 
 
@@ -15,7 +15,7 @@ def render(
     view = View(None, color, verbose, quiet)
     lines = [line for target in report.targets for line in _lines(target, view)]
     if not quiet:
-        lines += closing(report, view)
+        lines += closing_line(report, view)
     return "".join(line + "\n" for line in lines)
 
 
@@ -26,7 +26,7 @@ def _lines(target: TargetReport, view: View) -> list[str]:
         place = _place(target, error.file, error.line)
         message = f"the {error.stage} failed: {escape(error.type)}: {sentence(error.message)}"
         lines.append(f"{place}: {view.paint('error', 'error')} {message} [{escape(target.target)}]")
-    return lines + [_line(finding, target, view) for finding in visible(target, view)]
+    return lines + [_line(finding, target, view) for finding in visible_findings(target, view)]
 
 
 def _line(finding: Finding, target: TargetReport, view: View) -> str:

@@ -57,10 +57,10 @@ def _products(members: list[tuple[int, ...]]) -> list[Product]:
 
 def _pattern(family: tuple[str | None, ...], factors: Product) -> str:
     fields = iter(factors)
-    return ".".join(_spelled(next(fields)) if part is None else _escape(part) for part in family)
+    return ".".join(_range_text(next(fields)) if part is None else _escape(part) for part in family)
 
 
-def _spelled(indices: tuple[int, ...]) -> str:
+def _range_text(indices: tuple[int, ...]) -> str:
     """{0..3,7}; a single index stands as it is."""
     if len(indices) == 1:
         return str(indices[0])

@@ -19,8 +19,8 @@ class Render(Protocol):
         ...
 
 
-def _lazily(name: str) -> Render:
-    """The module's render function; the module is imported when it is called."""
+def _renderer(name: str) -> Render:
+    """The render function of a module that is imported when the function is called."""
 
     def render(
         report: Report, *, width: int | None, color: bool, verbose: bool = False, quiet: bool = False
@@ -32,5 +32,5 @@ def _lazily(name: str) -> Render:
     return render
 
 
-FORMATS: dict[str, Render] = {name: _lazily(name) for name in ("table", "full", "concise", "json")}
-NOTEBOOK = _lazily("notebook")
+FORMATS: dict[str, Render] = {name: _renderer(name) for name in ("table", "full", "concise", "json")}
+NOTEBOOK = _renderer("notebook")

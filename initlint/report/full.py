@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from initlint.finding import Finding, Site
 from initlint.report.records import Report, TargetReport
-from initlint.report.summary import block, closing, folded_names, provenance, visible
+from initlint.report.summary import block, closing_line, folded_names, versions, visible_findings
 from initlint.report.table import figures
 from initlint.report.text import View, escape, place, sentence
 
@@ -19,17 +19,17 @@ def render(
 ) -> str:
     """The report finding by finding."""
     view = View(width, color, verbose, quiet)
-    lines = [] if quiet else [*provenance(report), ""]
+    lines = [] if quiet else [*versions(report), ""]
     for target in report.targets:
         lines += _block(target, view)
     if not quiet:
-        lines += closing(report, view)
+        lines += closing_line(report, view)
     return "".join(line.rstrip() + "\n" for line in lines)
 
 
 def _block(target: TargetReport, view: View) -> list[str]:
-    told = [line for finding in visible(target, view) for line in ("", *_finding(finding, view))]
-    return block(target, told, view)
+    lines = [line for finding in visible_findings(target, view) for line in ("", *_finding(finding, view))]
+    return block(target, lines, view)
 
 
 def _finding(finding: Finding, view: View) -> Iterator[str]:
@@ -37,14 +37,14 @@ def _finding(finding: Finding, view: View) -> Iterator[str]:
     yield from view.fill(title, head=finding.severity, style=finding.severity)
     yield from view.fill(sentence(finding.message), "  ", hang="")
     if finding.site is not None:
-        yield from _frame(finding.site, "", CONTEXT, view)
+        yield from _source_lines(finding.site, "", CONTEXT, view)
     for location in finding.locations:
-        yield from _frame(location.site, location.what, 0, view)
+        yield from _source_lines(location.site, location.what, 0, view)
     for name, *values in figures(finding):
-        said = (
+        texts = (
             f"{value} {what}" for value, what in zip(values, ("measured", "expected"), strict=True) if value
         )
-        yield from view.fill(f"{name}: {', '.join(said)}", "  ")
+        yield from view.fill(f"{name}: {', '.join(texts)}", "  ")
     if finding.help:
         yield from view.fill(f"help: {sentence(finding.help)}", "  ")
     yield from _suggestion(finding, view)
@@ -52,12 +52,12 @@ def _finding(finding: Finding, view: View) -> Iterator[str]:
         yield from view.fill(f"suppressed: {sentence(finding.suppressed)}", "  ")
     for consequence in finding.consequences:
         yield "  from this follows"
-        for line in _finding(consequence, _narrower(view)):
+        for line in _finding(consequence, _narrower_view(view)):
             yield "    " + line
     yield f"  more: initlint --explain {escape(finding.code)}"
 
 
-def _frame(site: Site, what: str, context: int, view: View) -> Iterator[str]:
+def _source_lines(site: Site, what: str, context: int, view: View) -> Iterator[str]:
     """The place, and the line itself where it can be read, marked."""
     function = f" in {escape(site.function)}" if site.function else ""
     yield f"  {view.paint(place(site), 'bold')}{function}" + (f": {sentence(what)}" if what else "")
@@ -73,11 +73,11 @@ def _suggestion(finding: Finding, view: View) -> Iterator[str]:
     suggestion = finding.suggestion
     if suggestion is None:
         return
-    proof = "verified by a second probe" if suggestion.verified else "not verified"
-    yield from view.fill(f"suggestion ({proof}): {sentence(suggestion.effect)}", "  ")
+    status = "verified by a second probe" if suggestion.verified else "not verified"
+    yield from view.fill(f"suggestion ({status}): {sentence(suggestion.effect)}", "  ")
     for line in suggestion.code.splitlines():
         yield "      " + escape(line)
 
 
-def _narrower(view: View) -> View:
+def _narrower_view(view: View) -> View:
     return View(None if view.width is None else view.width - 4, view.color, view.verbose, view.quiet)

@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from initlint.finding import Figure, Finding
-from initlint.report.records import Failure, Report, TargetReport
+from initlint.report.records import STAGES, Failure, Report, TargetReport
 from initlint.report.text import relative
-
-STAGES = ("import", "construct", "statistics", "trace", "probe", "rules")
 
 
 def render(
@@ -108,11 +106,11 @@ def _finding(finding: Finding, target: str) -> dict[str, Any]:
 
 
 def _figures(figures: Mapping[str, Figure]) -> dict[str, Figure]:
-    return {name: _finite(value) for name, value in figures.items()}
+    return {name: _json_value(value) for name, value in figures.items()}
 
 
-def _finite(value: Figure) -> Figure:
-    """The value, or its name where JSON has no number for it."""
+def _json_value(value: Figure) -> Figure:
+    """The value, or the name of a float that JSON has no number for."""
     if not isinstance(value, float) or math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")

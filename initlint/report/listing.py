@@ -23,14 +23,14 @@ def listing(tensors: Iterable[Tensor], view: View) -> list[str]:
     """
     rows: dict[tuple[object, ...], list[Tensor]] = {}
     for tensor in tensors:
-        rows.setdefault(_agreement(tensor), []).append(tensor)
+        rows.setdefault(_row_key(tensor), []).append(tensor)
     table = [row for family in rows.values() for row in _rows(family)]
     text = tabulate(table, headers=HEADERS, tablefmt="plain", disable_numparse=True, colalign=ALIGNMENT)
     head, *lines = text.split("\n")
     return [view.paint(head, "dim"), *lines]
 
 
-def _agreement(tensor: Tensor) -> tuple[object, ...]:
+def _row_key(tensor: Tensor) -> tuple[object, ...]:
     """What members of one row have in common; without a scheme also the scale, to two digits."""
     scale = None if tensor.scheme or tensor.statistics is None else f"{tensor.statistics.std:.1e}"
     return (tensor.family, tensor.shape, _fan_in(tensor), _scheme(tensor), scale, _line(tensor))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jinja2 import Environment, PackageLoader
 
 from initlint.report.records import Report
-from initlint.report.summary import closing, failure, folded_names, heading, not_run, visible
+from initlint.report.summary import closing_line, failure, folded_names, heading, not_run, visible_findings
 from initlint.report.table import figures
 from initlint.report.text import View, place
 
@@ -16,11 +16,11 @@ def render(
     """The report as HTML."""
     view = View(width=None)
     environment = Environment(loader=PackageLoader("initlint", "report"), autoescape=True)
-    parts = (heading, failure, visible, not_run)
+    parts = (heading, failure, visible_findings, not_run)
     return environment.get_template("notebook.html.jinja").render(
         targets=[tuple(part(target, view) for part in parts) for target in report.targets],
         names=lambda finding: folded_names(finding, view),
         figures=figures,
         place=place,
-        closing="".join(closing(report, view)),
+        closing="".join(closing_line(report, view)),
     )

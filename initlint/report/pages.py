@@ -46,19 +46,19 @@ def rule_page(rule: type[Rule], *, examples: bool = True) -> str:
 
     Reading the models imports torch; without `examples` they are left out.
     """
-    said = prose(rule)
-    tried = rule.examples if examples else ()
-    found = [line for example in tried if example.finds for line in _example(example)]
-    silent = [line for example in tried if not example.finds for line in _example(example)]
+    text = prose(rule)
+    shown = rule.examples if examples else ()
+    found = [line for example in shown if example.finds for line in _example(example)]
+    silent = [line for example in shown if not example.finds for line in _example(example)]
     sections = {
-        "Why": [said.why],
-        "What to do": [said.remedy],
+        "Why": [text.why],
+        "What to do": [text.remedy],
         "Options": _options(rule),
         "Found": found,
         "Not found": silent,
-        "References": [f"- {entry}" for entry in said.references],
+        "References": [f"- {entry}" for entry in text.references],
     }
-    lines = [f"# {rule.code} {rule.name}", "", said.fact, "", _facts(rule)]
+    lines = [f"# {rule.code} {rule.name}", "", text.fact, "", _facts(rule)]
     for title, body in sections.items():
         if any(body):
             lines += ["", f"## {title}", "", "\n".join(body).rstrip()]

@@ -12,6 +12,14 @@ from initlint.evidence import Tensor
 from initlint.finding import SEVERITIES, Finding, Severity
 from initlint.report.formats import FORMATS, NOTEBOOK
 
+#: The stages of a run, in order, as `TargetReport.seconds` names them.
+STAGES = ("import", "construct", "statistics", "trace", "probe", "rules")
+
+
+def stage_in_errors(stage: str) -> str:
+    """A stage's name in `Failure.stage` and in messages: people build a model, they construct none."""
+    return "build" if stage == "construct" else stage
+
 
 class FindingsError(InitlintError):
     """Raised by Report.raise_for_findings: the model has findings at or above the asked severity."""

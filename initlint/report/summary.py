@@ -9,16 +9,16 @@ from initlint.finding import SEVERITIES, Finding
 from initlint.report.folding import expand, fold
 from initlint.report.listing import listing
 from initlint.report.records import Report, TargetReport
-from initlint.report.text import View, count, escape, listed, relative, sentence, size
+from initlint.report.text import View, count, escape, name_list, relative, sentence, size
 from initlint.rule import subjects
 
 SHOWN_NAMES = 3  #: patterns of names that one finding spells out; the rest is counted
 LONGEST_MESSAGE = 600  #: characters of an exception's message; a wrong state dict prints thousands
 
 
-def block(target: TargetReport, told: list[str], view: View) -> list[str]:
-    """All about one target: `told` are the lines about its findings. Empty where all is quiet."""
-    lines = [*failure(target, view), *told]
+def block(target: TargetReport, findings: list[str], view: View) -> list[str]:
+    """Lines all about one target, of which `findings` are those about its findings; none if all is quiet."""
+    lines = [*failure(target, view), *findings]
     if view.quiet:
         return [*heading(target, view), *lines, ""] if lines else []
     if not lines:
@@ -39,8 +39,8 @@ def heading(target: TargetReport, view: View) -> list[str]:
     about = f" ({escape(model.class_name)}, {tensors}, {size(model.bytes)})"
     lines = view.fill(about, head=escape(target.target))
     if target.inputs_text:
-        fed = "" if target.inputs == "none" else "probe input: "
-        lines += view.fill(fed + sentence(target.inputs_text), "  ")
+        title = "" if target.inputs == "none" else "probe input: "
+        lines += view.fill(title + sentence(target.inputs_text), "  ")
     if view.verbose and target.seconds:
         lines.append("  seconds: " + ", ".join(f"{k} {v:.3g}" for k, v in target.seconds.items()))
     return lines
@@ -63,22 +63,22 @@ def failure(target: TargetReport, view: View) -> list[str]:
 
 def not_run(target: TargetReport, view: View) -> list[str]:
     """Rules that did not run, by reason; the message of the target's failure is not said twice."""
-    told = f": {target.error.message}" if target.error is not None else ""
+    repeated = f": {target.error.message}" if target.error is not None else ""
     reasons: dict[str, list[str]] = {}
     for skipped in target.not_run:
-        reasons.setdefault(skipped.reason.removesuffix(told), []).append(skipped.rule)
+        reasons.setdefault(skipped.reason.removesuffix(repeated), []).append(skipped.rule)
     return [
         line
         for reason, rules in reasons.items()
         for line in view.fill(
             f"{count(len(rules), 'rule')} not run: {sentence(reason)}"
-            f" ({listed(map(escape, rules), None if view.verbose else 5)})"
+            f" ({name_list(map(escape, rules), None if view.verbose else 5)})"
         )
     ]
 
 
-def visible(target: TargetReport, view: View) -> list[Finding]:
-    """Findings by severity, code, and order of construction; suppressed ones when asked for more."""
+def visible_findings(target: TargetReport, view: View) -> list[Finding]:
+    """Findings to show, by severity, code, and order of construction; suppressed ones when asked for more."""
     shown = [f for f in target.findings if f.suppressed is None or view.verbose]
     return sorted(shown, key=lambda f: (-SEVERITIES.index(f.severity), f.code))
 
@@ -92,7 +92,7 @@ def folded_names(finding: Finding, view: View) -> list[str]:
     return [*lines, f"and {left_out} more"] if left_out else lines
 
 
-def closing(report: Report, view: View) -> list[str]:
+def closing_line(report: Report, view: View) -> list[str]:
     """The last line: what was done, and what came of it."""
     targets = report.targets
     parameters = sum(t.model.parameters for t in targets if t.model is not None)
@@ -105,27 +105,27 @@ def closing(report: Report, view: View) -> list[str]:
     return view.fill(f" {done} in {seconds:.3g} seconds: {_result(report)}", hang="", head="Checked")
 
 
-def provenance(report: Report) -> list[str]:
+def versions(report: Report) -> list[str]:
     """Versions and settings that the figures depend on."""
     tool = report.tool
-    versions = f"initlint {tool.version}, torch {tool.torch}, Python {tool.python}"
-    return [f"{versions}, seed {tool.seed}, device {tool.device}"]
+    programs = f"initlint {tool.version}, torch {tool.torch}, Python {tool.python}"
+    return [f"{programs}, seed {tool.seed}, device {tool.device}"]
 
 
-def hint(report: Report, view: View) -> list[str]:
+def explain_hint(report: Report, view: View) -> list[str]:
     """Where to read on."""
-    codes = (f.code for target in report.targets for f in visible(target, view))
+    codes = (f.code for target in report.targets for f in visible_findings(target, view))
     return [view.paint(f"More about a rule: initlint --explain {escape(c)}", "dim") for c in islice(codes, 1)]
 
 
 def _rules(targets: Iterable[TargetReport]) -> str:
     """Rules that ran, of those that were asked to, over targets that got that far."""
     run = [t.rules_run for t in targets if t.rules_run or t.not_run]
-    asked = [t.rules_run + len(t.not_run) for t in targets if t.rules_run or t.not_run]
+    selected = [t.rules_run + len(t.not_run) for t in targets if t.rules_run or t.not_run]
     if not any(run):
         return "no rules"
     ran = str(min(run)) if min(run) == max(run) else f"{min(run)} to {max(run)}"
-    return f"{ran} of {count(max(asked), 'rule')}" if min(run) < max(asked) else count(max(run), "rule")
+    return f"{ran} of {count(max(selected), 'rule')}" if min(run) < max(selected) else count(max(run), "rule")
 
 
 def _result(report: Report) -> str:

@@ -11,11 +11,11 @@ from initlint.finding import Finding
 from initlint.report.records import Report, TargetReport
 from initlint.report.summary import (
     block,
-    closing,
+    closing_line,
+    explain_hint,
     folded_names,
-    hint,
-    provenance,
-    visible,
+    versions,
+    visible_findings,
 )
 from initlint.report.text import View, escape, figure, place, sentence
 
@@ -30,16 +30,16 @@ def render(
 ) -> str:
     """The report as tables; names that differ in indices only are folded."""
     view = View(width, color, verbose, quiet)
-    lines = [*provenance(report), ""] if verbose else []
+    lines = [*versions(report), ""] if verbose else []
     for target in report.targets:
         lines += _block(target, view)
     if not quiet:
-        lines += [*hint(report, view), *closing(report, view)]
+        lines += [*explain_hint(report, view), *closing_line(report, view)]
     return "".join(line.rstrip() + "\n" for line in lines)
 
 
 def _block(target: TargetReport, view: View) -> list[str]:
-    findings = visible(target, view)
+    findings = visible_findings(target, view)
     return block(target, ["", *_table(findings, view)] if findings else [], view)
 
 
@@ -64,14 +64,14 @@ def _rows(findings: list[Finding], view: View) -> list[list[str]]:
         taken = sum(max(len(line) for cell in column for line in cell.split("\n")) for column in columns)
         limit = max(NARROWEST, view.width - taken - 2 * (len(HEADERS) - 1))
     return [
-        [f"{view.marker(finding)}\n{escape(finding.rule)}", _where(finding, limit, view), *row]
+        [f"{view.marker(finding)}\n{escape(finding.rule)}", _names_and_place(finding, limit, view), *row]
         for finding, row in zip(findings, values, strict=True)
     ]
 
 
-def _where(finding: Finding, limit: int | None, view: View) -> str:
+def _names_and_place(finding: Finding, limit: int | None, view: View) -> str:
     lines = folded_names(finding, view) + ([place(finding.site)] if finding.site is not None else [])
-    return "\n".join(part for line in lines for part in _wrapped(line, limit))
+    return "\n".join(part for line in lines for part in _cell_lines(line, limit))
 
 
 def figures(finding: Finding) -> list[tuple[str, str, str]]:
@@ -91,14 +91,14 @@ def _columns(table: list[tuple[str, str, str]], limit: int | None) -> list[str]:
     """Three cells with one line for each figure, more where one wraps."""
     columns: tuple[list[str], ...] = ([], [], [])
     for texts in table:
-        cells = [_wrapped(text or "-", limit) for text in texts]
+        cells = [_cell_lines(text or "-", limit) for text in texts]
         height = max(map(len, cells))
         for column, lines in zip(columns, cells, strict=True):
             column += lines + [""] * (height - len(lines))
     return ["\n".join(column) for column in columns]
 
 
-def _wrapped(text: str, limit: int | None) -> list[str]:
+def _cell_lines(text: str, limit: int | None) -> list[str]:
     """A name, path or value on lines of at most `limit` columns, broken after a dot, slash or space."""
     if limit is None or len(text) <= limit:
         return [text]
@@ -121,9 +121,9 @@ def _explanation(finding: Finding, view: View) -> Iterator[str]:
     shown = finding.consequences if view.verbose else finding.consequences[:CONSEQUENCES]
     for consequence in shown:
         names = ", ".join(folded_names(consequence, view))
-        told = f" {escape(consequence.code)} {escape(consequence.rule)} follows in {names}: "
+        title = f" {escape(consequence.code)} {escape(consequence.rule)} follows in {names}: "
         yield from view.fill(
-            told + sentence(consequence.message), "  ", head=consequence.severity, style=consequence.severity
+            title + sentence(consequence.message), "  ", head=consequence.severity, style=consequence.severity
         )
     if left_out := len(finding.consequences) - len(shown):
         yield f"  and {left_out} more that follow"

@@ -12,7 +12,7 @@ from pathlib import PurePath
 from initlint.finding import Figure, Finding, Site
 
 STYLES = {"bold": "1", "dim": "2", "error": "1;31", "warning": "1;33", "note": "1;36"}
-_PLAIN = str.maketrans({
+_ASCII = str.maketrans({
     "·": "*", "…": "...", "√": "sqrt ", "×": "x", "≥": ">=", "≤": "<=", "≈": "~", "±": "+/-", "²": "^2",
     "–": "-", "—": "-", "→": "->", "‘": "'", "’": "'", "“": '"', "”": '"', "σ": "std", "∞": "inf",
 })  # fmt: skip
@@ -68,7 +68,7 @@ def sentence(text: str) -> str:
 
 def ascii_only(text: str) -> str:
     """The text for a stream that cannot encode more than ASCII."""
-    return text.translate(_PLAIN).encode("ascii", "backslashreplace").decode("ascii")
+    return text.translate(_ASCII).encode("ascii", "backslashreplace").decode("ascii")
 
 
 def figure(value: Figure) -> str:
@@ -98,12 +98,12 @@ def size(number: int) -> str:
     return f"{value:.3g} TB"
 
 
-def listed(names: Iterable[str], limit: int | None = 5) -> str:
-    """Comma-separated names, the rest counted."""
-    known = list(names)
-    if limit is None or len(known) <= limit + 1:
-        return ", ".join(known)
-    return f"{', '.join(known[:limit])} and {len(known) - limit} more"
+def name_list(names: Iterable[str], limit: int | None = 5) -> str:
+    """Comma-separated names, those beyond the limit counted."""
+    every = list(names)
+    if limit is None or len(every) <= limit + 1:
+        return ", ".join(every)
+    return f"{', '.join(every[:limit])} and {len(every) - limit} more"
 
 
 def relative(file: str) -> str:
