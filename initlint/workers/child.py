@@ -1,4 +1,4 @@
-"""The worker's side: lints one target within its limits."""
+"""The worker's side: a process that lints one target within its share, and says how far it is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 
 from initlint.errors import InitlintError, TargetError
-from initlint.report import Failure, TargetReport
+from initlint.report import Failure, TargetReport, stage_in_errors
 from initlint.rule import Rule
 from initlint.source import blame, traceback_lines
 from initlint.target import Target, criterion, example, load, module_of, parse
@@ -45,9 +45,9 @@ def serve(
     sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION))
 
     def enter(stage: str) -> None:
-        connection.send_bytes(STAGE + _told(stage).encode())
+        connection.send_bytes(STAGE + stage.encode())
 
-    report = _limited(task, share, enter, verbose)
+    report = _report(task, share, enter, verbose)
     try:
         connection.send_bytes(REPORT + pickled(report))
     except OSError:  # the target closed the connection; the parent notices
@@ -78,8 +78,8 @@ def _redirect() -> None:
     sys.stdout = sys.stderr
 
 
-def _limited(task: Task, share: Share, enter: Callable[[str], None], verbose: bool) -> TargetReport:
-    """Lint within the worker's share of cores and memory."""
+def _report(task: Task, share: Share, enter: Callable[[str], None], verbose: bool) -> TargetReport:
+    """The report of a target that is linted within the worker's share of cores and memory."""
     enter("import")
     target = task.target
     try:
@@ -93,13 +93,13 @@ def _limited(task: Task, share: Share, enter: Callable[[str], None], verbose: bo
         return failed_report(target, blame("import", error))
     report = lint(target, task.rules, enter, verbose)
     failure = report.error
-    if failure is None or share.memory is None or not _out_of_memory(failure):
+    if failure is None or share.memory is None or not _is_out_of_memory(failure):
         return report
     message = f"out of memory: a target may use {share.memory / 2**30:.1f} GiB here; {failure.message}"
     return replace(report, error=replace(failure, type="MemoryError", message=message))
 
 
-def _out_of_memory(failure: Failure) -> bool:
+def _is_out_of_memory(failure: Failure) -> bool:
     return failure.type in ("MemoryError", "_ArrayMemoryError") or "can't allocate memory" in failure.message
 
 
@@ -121,14 +121,17 @@ def lint(
     enter: Callable[[str], None] = lambda stage: None,
     verbose: bool = False,
 ) -> TargetReport:
-    """Lint one target in this process; whatever goes wrong is part of the report."""
+    """The report of a target that is linted in this process, with whatever goes wrong.
+
+    `enter` hears the name, as errors give it, of every stage that begins.
+    """
     from initlint.engine import Settings, examine
 
     stages = ["import"]
 
-    def entered(stage: str) -> None:
-        stages.append(_told(stage))
-        enter(stage)
+    def begin(stage: str) -> None:
+        stages.append(stage_in_errors(stage))
+        enter(stages[-1])
 
     folder, inputs, loss = target.folder, target.inputs, target.loss
     try:
@@ -142,7 +145,7 @@ def lint(
             loss=None if loss is None else lambda: criterion(loss, folder),
             module=lambda: module_of(spec, folder),
             settings=Settings(target.device, target.dtype, target.seed, target.probe, target.input_shape),
-            enter=entered,
+            enter=begin,
         )
     except InitlintError as error:
         if isinstance(error, TargetError):
@@ -151,15 +154,10 @@ def lint(
     except BaseException as error:
         if verbose:
             traceback.print_exception(error)
-        return failed_report(target, _unexpected(stages[-1], error))
+        return failed_report(target, _target_error(stages[-1], error))
 
 
-def _told(stage: str) -> str:
-    """A stage's name as reports give it."""
-    return "build" if stage == "construct" else stage
-
-
-def _unexpected(stage: str, error: BaseException) -> TargetError:
+def _target_error(stage: str, error: BaseException) -> TargetError:
     """What the user's code raised; or, where none of it was running, an error of initlint's own."""
     blamed = blame(stage, error)
     if blamed.file is not None or isinstance(error, SystemExit | KeyboardInterrupt | MemoryError):

@@ -1,4 +1,6 @@
-"""Lints each target in a process of its own: a crash, a hang or an exit() is that target's error.
+"""The parent's side: lints each target in a process of its own, and makes an error of its death.
+
+A crash, a hang or an exit() of one target leaves the others alone.
 
 The processes are forked from a server that has imported torch once; where there is no fork they are
 spawned. A worker sends its stage as it goes and its report at the end. Nothing but plain values and
@@ -46,20 +48,20 @@ class Worker:
     process: BaseProcess
     connection: Connection
     dump: Path  # where it writes its stack when it crashes
-    failed: Failure | None  # why the first try failed; this one does without the forward
+    first_failure: Failure | None  # why the first try failed; this one does without the forward
     stage: str = "import"
     deadline: float | None = None
 
-    def reports(self) -> Iterator[TargetReport]:
-        """The report, if it has arrived; earlier messages are taken in."""
+    def report(self) -> TargetReport | None:
+        """The report, if it has arrived; the stages before it are taken in."""
         while self.connection.poll():
             message = self.connection.recv_bytes()
             if message.startswith(REPORT):
-                yield unpickled(message[len(REPORT) :], self.task.target)
-                return
+                return unpickled(message[len(REPORT) :], self.task.target)
             self.stage = message[len(STAGE) :].decode()
             if self.deadline is None and self.task.timeout:
                 self.deadline = time.monotonic() + self.task.timeout
+        return None
 
 
 def run(
@@ -70,7 +72,7 @@ def run(
     verbose: bool = False,
     progress: Callable[[str, str], None] = lambda target, stage: None,
 ) -> tuple[TargetReport, ...]:
-    """Lint the targets, `jobs` at a time; reports come in the order of the tasks.
+    """Reports of the targets, linted `jobs` at a time, in the order of the tasks.
 
     `memory` is the number of bytes that all workers together may use, by default most of what is
     available. `progress` hears of every stage of every target. Interrupted, it ends all workers.
@@ -99,11 +101,11 @@ def run(
                         continue
                     running.remove(worker)
                     _end(worker)
-                    again = _without_forward(worker, report)
-                    if again is not None:
-                        waiting.appendleft(again)
+                    retry = _retry(worker, report)
+                    if retry is not None:
+                        waiting.appendleft(retry)
                     else:
-                        reports[worker.index] = _completed(worker, report, tasks[worker.index])
+                        reports[worker.index] = _final_report(worker, report, tasks[worker.index])
         finally:
             for worker in running:
                 _end(worker)
@@ -128,7 +130,7 @@ def _context(tasks: Sequence[Task]) -> BaseContext:
 
     # A user's random.py in the working directory must not stand in for the library's, and Ctrl-C is
     # the parent's to handle.
-    with _environment("PYTHONSAFEPATH", "1"), _ignored(signal.SIGINT):
+    with _environment("PYTHONSAFEPATH", "1"), _without_signal(signal.SIGINT):
         forkserver.ensure_running()
     return context
 
@@ -147,7 +149,7 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 
 @contextmanager
-def _ignored(number: signal.Signals) -> Iterator[None]:
+def _without_signal(number: signal.Signals) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -159,10 +161,16 @@ def _ignored(number: signal.Signals) -> Iterator[None]:
 
 
 def _start(
-    context: Any, index: int, task: Task, failed: Failure | None, share: Share, folder: Path, verbose: bool
+    context: Any,
+    index: int,
+    task: Task,
+    first_failure: Failure | None,
+    share: Share,
+    folder: Path,
+    verbose: bool,
 ) -> Worker:
     ours, theirs = context.Pipe(duplex=False)
-    dump = folder / f"{index}{'-again' if failed else ''}"
+    dump = folder / f"{index}{'-again' if first_failure else ''}"
     dump.touch()
     process = context.Process(
         target=serve, args=(theirs, task, share, str(dump), verbose, "PYTHONSAFEPATH" in os.environ)
@@ -174,7 +182,7 @@ def _start(
             f"the worker processes cannot be started: {error or type(error).__name__}"
         ) from error
     theirs.close()
-    return Worker(index, task, process, ours, dump, failed)
+    return Worker(index, task, process, ours, dump, first_failure)
 
 
 def _wait(running: Sequence[Worker]) -> None:
@@ -190,7 +198,8 @@ def _outcome(worker: Worker, progress: Callable[[str, str], None]) -> TargetRepo
     ended = not worker.process.is_alive()
     stage = worker.stage
     try:
-        for report in worker.reports():
+        report = worker.report()
+        if report is not None:
             return report
     except (EOFError, OSError):
         ended = True
@@ -255,19 +264,24 @@ def _dumped_line(dump: Path) -> tuple[str | None, int | None]:
     return own_line([(file, int(line)) for file, line in reversed(calls)])
 
 
-def _without_forward(worker: Worker, report: TargetReport) -> tuple[int, Task, Failure] | None:
+def _retry(worker: Worker, report: TargetReport) -> tuple[int, Task, Failure] | None:
     """A second try after a crash or a hang in the forward: by the rules that judge the values alone."""
     task, error = worker.task, report.error
-    if error is None or report.model is not None or error.stage not in FORWARD or worker.failed is not None:
+    if (
+        error is None
+        or report.model is not None
+        or error.stage not in FORWARD
+        or worker.first_failure is not None
+    ):
         return None
     return worker.index, replace(task, rules=tuple(r for r in task.rules if r.needs <= VALUES)), error
 
 
-def _completed(worker: Worker, report: TargetReport, task: Task) -> TargetReport:
+def _final_report(worker: Worker, report: TargetReport, task: Task) -> TargetReport:
     """The report of a second try, beside the error of the first."""
-    failed = worker.failed
-    if failed is None:
+    failure = worker.first_failure
+    if failure is None:
         return report
-    reason = f"the {failed.stage} failed: {failed.message}"
+    reason = f"the {failure.stage} failed: {failure.message}"
     left_out = tuple(NotRun(rule.name, reason) for rule in task.rules if not rule.needs <= VALUES)
-    return replace(report, status="error", error=failed, not_run=(*report.not_run, *left_out))
+    return replace(report, status="error", error=failure, not_run=(*report.not_run, *left_out))

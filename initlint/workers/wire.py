@@ -1,4 +1,4 @@
-"""What goes between a worker and its parent: stages and reports, pickled."""
+"""What goes between a worker and its parent: a task there; stages and a report, pickled, back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from initlint.report import Failure, TargetReport
 from initlint.rule import Rule
 from initlint.target import Target
 
-STAGE, REPORT = b"S", b"R"
+STAGE, REPORT = b"S", b"R"  #: first byte of a message
+#: Types of plain values; a subclass of one crosses as the type itself.
+PLAIN = (int, float, str, tuple, list, dict, frozenset, set)
+_BUILTINS = frozenset({"bool", "complex", *(plain.__name__ for plain in PLAIN)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class _Pickler(pickle.Pickler):
         kind = type(value)
         if isinstance(value, type) or kind.__module__.startswith("initlint."):
             return NotImplemented
-        for plain in _PLAIN:
+        for plain in PLAIN:
             if isinstance(value, plain):
                 return plain, (plain(cast(Any, value)),)
         if kind.__module__.partition(".")[0] == "numpy" and hasattr(value, "item"):
@@ -54,21 +57,17 @@ class _Pickler(pickle.Pickler):
         raise pickle.PicklingError(f"the report holds a {kind.__module__}.{kind.__qualname__}")
 
 
-_PLAIN = (int, float, str, tuple, list, dict, frozenset, set)
-
-
 class _Unpickler(pickle.Unpickler):
+    """Makes nothing but plain values and initlint's records: a worker has run strangers' code."""
+
     def find_class(self, module: str, name: str) -> Any:
-        if module.startswith("initlint.") or (module == "builtins" and name in _NAMES):
+        if module.startswith("initlint.") or (module == "builtins" and name in _BUILTINS):
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"the report holds a {module}.{name}")
 
 
-_NAMES = frozenset({"bool", "complex", *(plain.__name__ for plain in _PLAIN)})
-
-
 def pickled(report: TargetReport) -> bytes:
-    """A report as bytes; of one that holds a stranger's object, the failure to send it."""
+    """Bytes of a report; of one that holds a stranger's object, of the failure to send it."""
     buffer = io.BytesIO()
     try:
         _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(report)
