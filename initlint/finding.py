@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -79,4 +78,6 @@ class Finding:
 
     def fingerprint(self, target: str) -> str:
         """A key that outlives edits: target, code and subject, without line or measured value."""
+        import hashlib  # OpenSSL takes a while to load, and listing rules needs none
+
         return hashlib.blake2b(f"{target}\0{self.code}\0{self.subject}".encode(), digest_size=8).hexdigest()

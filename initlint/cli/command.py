@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import shutil
@@ -15,41 +14,31 @@ import click
 
 from initlint import __version__, registry
 from initlint.cli import config
-from initlint.cli.config import Configuration, TargetSettings
 from initlint.cli.progress import Progress
-from initlint.cli.tasks import TIMEOUT, Options, configuration, seed_of, tasks
+from initlint.cli.tasks import TIMEOUT, Options, configuration_for, first, tasks
 from initlint.errors import ConfigError, InitlintError
 from initlint.report import FORMATS, ascii_only
 
 if TYPE_CHECKING:
+    from initlint.cli.config import Configuration
     from initlint.report import Report
-
 
 FOUND, FAILED, INTERRUPTED = 1, 2, 130
 SUFFIXES = {".json": "json", ".txt": "full"}
-
-USAGE = """\
-nothing to lint: name a target, or configure some.
-
-    initlint mymodel:build            # a function, class or nn.Module in mymodel.py
-    initlint path/to/file.py:Net      # the same in a file
-
-    [tool.initlint.targets.mymodel]   # in pyproject.toml
-    model = "mymodel:build"
-"""
 
 
 def _codes(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> tuple[str, ...] | None:
-    """--select A,B --select C as (A, B, C); None when the option was not given."""
-    given = tuple(code.strip() for value in values for code in value.split(",") if code.strip())
-    if values and not given:
+    """(A, B, C) of --select A,B --select C; None of a --select that was not given."""
+    codes = tuple(code.strip() for value in values for code in value.split(",") if code.strip())
+    if values and not codes:
         raise click.BadParameter("names no rule")
-    return given if given or parameter.name != "select" else None
+    return codes if codes or parameter.name != "select" else None
 
 
-def _finite(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+def _seconds(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """The value; raises BadParameter for one that is no finite number."""
     if value is not None and not math.isfinite(value):
         raise click.BadParameter("is not a number of seconds; 0 sets no limit")
     return value
@@ -88,7 +77,7 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float | N
 )  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="Targets linted at a time.  [default: 1]")
 @click.option(
-    "--timeout", type=click.FloatRange(0), callback=_finite, metavar="S",
+    "--timeout", type=click.FloatRange(0), callback=_seconds, metavar="S",
     help=f"Seconds a target may take, 0: no limit.  [default: {TIMEOUT:g}]",
 )  # fmt: skip
 @click.option(
@@ -126,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status; errors are one sentence on stderr."""
+    """Exit status of the command line; errors are one sentence on stderr."""
     arguments = sys.argv[1:] if arguments is None else arguments
     _open_streams()
     for stream in (sys.stdout, sys.stderr):
@@ -179,35 +168,34 @@ def _run(options: Options) -> int:
 
 
 def _lint(options: Options) -> int:
-    settings = configuration(options)
-    layout = options.format or settings.format or "table"
+    configuration = configuration_for(options)
+    layout = options.format or configuration.format or "table"
     if layout not in FORMATS:
-        raise ConfigError(f"{settings.origin('format')}: must be one of {', '.join(FORMATS)}, not {layout!r}")
-    files = _outputs(options, settings)
-    chosen = _targets(options, settings)
-    chosen_tasks = tasks(chosen, options, settings, registry.load())
-    progress = Progress(shown=sys.stderr.isatty() and not options.quiet)
+        where = configuration.origin("format")
+        raise ConfigError(f"{where}: must be one of {', '.join(FORMATS)}, not {layout!r}")
+    files = _outputs(options, configuration)
+    work = tasks(options, configuration)
+    progress = Progress(is_shown=sys.stderr.isatty() and not options.quiet)
     from initlint.report import Report, Tool
     from initlint.workers import run as lint
 
     try:
         targets = lint(
-            chosen_tasks,
-            jobs=options.jobs or settings.jobs or 1,
+            work,
+            jobs=options.jobs or configuration.jobs or 1,
             verbose=options.verbose,
             progress=progress.show,
         )
     finally:
         progress.clear()
-    report = Report(
-        Tool.here(seed_of(options, settings, None), options.device or settings.device or "cpu"), targets
-    )
-    terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal else None
-    colored = _colored(options.color, terminal)
-    _print(FORMATS[layout](report, width=width, color=colored, verbose=options.verbose, quiet=options.quiet))
+    seed = first(options.seed, configuration.seed, default=0)
+    report = Report(Tool.here(seed, options.device or configuration.device or "cpu"), targets)
+    is_terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if is_terminal else None
+    color = _has_color(options.color, is_terminal)
+    _print(FORMATS[layout](report, width=width, color=color, verbose=options.verbose, quiet=options.quiet))
     _write(report, files, options)
-    return _status(report, options.fail_on or settings.fail_on or "warning")
+    return _status(report, options.fail_on or configuration.fail_on or "warning")
 
 
 def _status(report: Report, fail_on: str) -> int:
@@ -218,31 +206,14 @@ def _status(report: Report, fail_on: str) -> int:
     return FOUND if report.at_least(fail_on) else 0  # type: ignore[arg-type]
 
 
-def _targets(options: Options, settings: Configuration) -> list[tuple[str, TargetSettings | None]]:
-    """What was asked for, with the configured table where a name has one."""
-    if not options.targets:
-        if not settings.targets:
-            raise ConfigError(USAGE.rstrip())
-        return list(settings.targets.items())
-    chosen: list[tuple[str, TargetSettings | None]] = []
-    for name in dict.fromkeys(options.targets):
-        known = settings.targets.get(name)
-        if known is None and ":" not in name and not os.path.exists(name) and settings.targets:
-            close = difflib.get_close_matches(name, settings.targets, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"configured are {', '.join(settings.targets)}"
-            raise ConfigError(f"{name!r} is neither module:attr nor a configured target; {hint}")
-        chosen.append((name, known))
-    return chosen
-
-
 # ---------------------------------------------------------------- where the report goes
-def _outputs(options: Options, settings: Configuration) -> list[tuple[str, Path]]:
+def _outputs(options: Options, configuration: Configuration) -> list[tuple[str, Path]]:
     """Format and file of every -o; files that cannot be written are errors before anything runs."""
-    origin, base = (
-        ("--output", Path.cwd()) if options.output else (settings.origin("output"), settings.folder)
-    )
+    origin, base = configuration.origin("output"), configuration.folder
+    if options.output:
+        origin, base = "--output", Path.cwd()
     files = []
-    for text in options.output or settings.output:
+    for text in options.output or configuration.output:
         layout, colon, name = text.partition(":")
         if not colon or layout not in FORMATS:
             layout, name = SUFFIXES.get(Path(text).suffix.lower(), ""), text
@@ -278,12 +249,11 @@ def _print(text: str) -> None:
         sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-        if not isinstance(error, BrokenPipeError):
+        if not isinstance(error, BrokenPipeError):  # the reader (head, a pager) may go: the status stays
             raise InitlintError(f"the report cannot be written: {error.strerror}") from error
 
 
-# The reader has gone (head, a pager): what was found still decides the exit status.
-def _colored(wish: str, terminal: bool) -> bool:
+def _has_color(wish: str, is_terminal: bool) -> bool:
     """--color, then FORCE_COLOR, NO_COLOR and TERM=dumb, then whether it is a terminal."""
     if wish != "auto":
         return wish == "always"
@@ -291,4 +261,4 @@ def _colored(wish: str, terminal: bool) -> bool:
         return True
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
-    return terminal
+    return is_terminal

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -96,13 +95,14 @@ def read(file: Path) -> Configuration:
     tool = _tool(file)
     if "initlint" not in tool:
         raise ConfigError(f"{file.name}: has no [tool.initlint] table")
-    table = _table(tool["initlint"], _At(file.name, ("tool", "initlint")))
-    return Configuration(
-        file=file.resolve(), **_settings(table, _GENERAL, _At(file.name, ("tool", "initlint")))
-    )
+    at = _At(file.name, ("tool", "initlint"))
+    return Configuration(file=file.resolve(), **_settings(_table(tool["initlint"], at), _GENERAL, at))
 
 
 def _tool(file: Path) -> dict[str, Any]:
+    """The table [tool] of a file; raises ConfigError."""
+    import tomllib  # what needs no configuration starts without it
+
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -151,55 +151,36 @@ def _settings(table: Mapping[str, Any], readers: Mapping[str, _Reader], at: _At)
     return settings
 
 
-def _table(value: Any, at: _At) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise at.error(f"must be a table, not {value!r}")
-    return value
+def _must_be(what: str, fits: Callable[[Any], bool], kept: Callable[[Any], Any] = lambda v: v) -> _Reader:
+    """Reader of a value that fits, as `kept` makes it; of another it raises ConfigError."""
 
+    def read(value: Any, at: _At) -> Any:
+        if not fits(value):
+            raise at.error(f"must be {what}, not {value!r}")
+        return kept(value)
 
-def _text(value: Any, at: _At) -> str:
-    if not isinstance(value, str) or not value:
-        raise at.error(f"must be a string, not {value!r}")
-    return value
-
-
-def _texts(value: Any, at: _At) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-        raise at.error(f"must be a list of strings, not {value!r}")
-    return tuple(value)
-
-
-def _flag(value: Any, at: _At) -> bool:
-    if not isinstance(value, bool):
-        raise at.error(f"must be true or false, not {value!r}")
-    return value
-
-
-def _seed(value: Any, at: _At) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
-        raise at.error(f"must be a whole number from 0 to 2**32 - 1, not {value!r}")
-    return value
-
-
-def _jobs(value: Any, at: _At) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise at.error(f"must be a whole number of at least 1, not {value!r}")
-    return value
-
-
-def _seconds(value: Any, at: _At) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise at.error(f"must be a number of seconds (0: no limit), not {value!r}")
-    return float(value)
+    return read
 
 
 def _one_of(*choices: str) -> _Reader:
-    def choice(value: Any, at: _At) -> str:
-        if not isinstance(value, str) or value not in choices:
-            raise at.error(f"must be one of {', '.join(choices)}, not {value!r}")
-        return value
+    return _must_be(f"one of {', '.join(choices)}", choices.__contains__)
 
-    return choice
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+_text = _must_be("a string", _is_text)
+_texts = _must_be("a list of strings", lambda v: isinstance(v, list) and all(map(_is_text, v)), tuple)
+_flag = _must_be("true or false", lambda v: isinstance(v, bool))
+_table = _must_be("a table", lambda v: isinstance(v, dict))
+_option = _must_be("a number, a string, true or false", lambda v: isinstance(v, (bool, int, float, str)))
+# type(), because a bool is an int
+_seed = _must_be("a whole number from 0 to 2**32 - 1", lambda v: type(v) is int and 0 <= v < 2**32)
+_jobs = _must_be("a whole number of at least 1", lambda v: type(v) is int and v >= 1)
+_seconds = _must_be(
+    "a number of seconds (0: no limit)", lambda v: type(v) in (int, float) and 0 <= v < math.inf, float
+)
 
 
 def _targets(value: Any, at: _At) -> dict[str, TargetSettings]:
@@ -217,10 +198,7 @@ def _targets(value: Any, at: _At) -> dict[str, TargetSettings]:
 def _rules(value: Any, at: _At) -> dict[str, RuleSettings]:
     rules = {}
     for name, table in _table(value, at).items():
-        options = dict(_table(table, at / name))
-        for key, option in options.items():
-            if not isinstance(option, (bool, int, float, str)):
-                raise (at / name / key).error(f"must be a number, a string, true or false, not {option!r}")
+        options = {key: _option(value, at / name / key) for key, value in _table(table, at / name).items()}
         severity = options.pop("severity", None)
         if severity is not None:
             severity = _one_of(*SEVERITIES)(severity, at / name / "severity")

@@ -6,23 +6,19 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass
 class Progress:
     """One line on the terminal that says what is being done, once it takes longer than a second."""
 
-    shown: bool
+    is_shown: bool
     start: float = field(default_factory=time.monotonic)
     length: int = 0
 
     def show(self, target: str, stage: str) -> None:
         """Replace the line."""
-        if not self.shown or time.monotonic() - self.start < 1.0:
+        if not self.is_shown or time.monotonic() - self.start < 1.0:
             return
         text = f"{target}: {stage}"[: shutil.get_terminal_size().columns - 1]
         sys.stderr.write(f"\r{text:<{self.length}}")
