@@ -37,7 +37,7 @@ def _codes(
     return codes if codes or parameter.name != "select" else None
 
 
-def _seconds(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+def _finite_seconds(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
     """The value; raises BadParameter for one that is no finite number."""
     if value is not None and not math.isfinite(value):
         raise click.BadParameter("is not a number of seconds; 0 sets no limit")
@@ -77,7 +77,7 @@ def _seconds(context: click.Context, parameter: click.Parameter, value: float | 
 )  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="Targets linted at a time.  [default: 1]")
 @click.option(
-    "--timeout", type=click.FloatRange(0), callback=_seconds, metavar="S",
+    "--timeout", type=click.FloatRange(0), callback=_finite_seconds, metavar="S",
     help=f"Seconds a target may take, 0: no limit.  [default: {TIMEOUT:g}]",
 )  # fmt: skip
 @click.option(

@@ -183,7 +183,7 @@ _seconds = _must_be(
 )
 
 
-def _targets(value: Any, at: _At) -> dict[str, TargetSettings]:
+def _target_tables(value: Any, at: _At) -> dict[str, TargetSettings]:
     targets = {}
     for name, table in _table(value, at).items():
         settings = _settings(_table(table, at / name), _TARGET, at / name)
@@ -195,7 +195,7 @@ def _targets(value: Any, at: _At) -> dict[str, TargetSettings]:
     return targets
 
 
-def _rules(value: Any, at: _At) -> dict[str, RuleSettings]:
+def _rule_tables(value: Any, at: _At) -> dict[str, RuleSettings]:
     rules = {}
     for name, table in _table(value, at).items():
         options = {key: _option(value, at / name / key) for key, value in _table(table, at / name).items()}
@@ -229,6 +229,6 @@ _GENERAL: dict[str, _Reader] = {
     "format": _text,
     "output": _texts,
     "jobs": _jobs,
-    "targets": _targets,
-    "rules": _rules,
+    "targets": _target_tables,
+    "rules": _rule_tables,
 }

@@ -67,7 +67,7 @@ def drawn(statistics: Statistics) -> Draw | None:
     """The values that are not exactly zero; None if they are too few, all the same, or whole numbers."""
     kept = statistics.count - statistics.zeros
     sample = tuple(x for x in statistics.sample if x != 0) if statistics.zeros else statistics.sample
-    if kept < FEWEST or len(sample) < FEWEST or _whole(sample):
+    if kept < FEWEST or len(sample) < FEWEST or _are_whole(sample):
         return None
     mean, std = statistics.mean, statistics.std
     moments = mean, std, statistics.skewness, statistics.kurtosis
@@ -100,8 +100,8 @@ def bulk(draw: Draw) -> Draw | None:
     return rest and replace(rest, misfit=BULK_MISFIT)
 
 
-def _whole(sample: tuple[float, ...]) -> bool:
-    """Positions, indices, counts: whole numbers, and not merely because floats of that size are."""
+def _are_whole(sample: tuple[float, ...]) -> bool:
+    """They are positions, indices, counts: whole numbers, and not merely because floats of that size are."""
     return max(sample[-1], -sample[0]) < 1e6 and all(x.is_integer() for x in sample)
 
 
@@ -178,7 +178,7 @@ class Family:
         return min(self.peak, largest(n, MISFIT) * self.parent)
 
 
-def _truncated(cut: float, cost: float) -> Family:
+def _cut_normal(cut: float, cost: float) -> Family:
     second, fourth, sixth, eighth = truncated_moments(cut)
     parent = 1 / math.sqrt(second)
     moments = fourth / second**2, sixth / second**3, eighth / second**4
@@ -187,7 +187,7 @@ def _truncated(cut: float, cost: float) -> Family:
 
 UNIFORM = Family("uniform", math.sqrt(3), (9 / 5, 27 / 7, 9.0))
 GAUSSIAN = Family("normal", math.inf, (3.0, 15.0, 105.0))
-CUT_2, CUT_3 = _truncated(2.0, cost=2.0), _truncated(3.0, cost=6.0)
+CUT_2, CUT_3 = _cut_normal(2.0, cost=2.0), _cut_normal(3.0, cost=6.0)
 FAMILIES = (UNIFORM, GAUSSIAN, CUT_2, CUT_3)
 
 
