@@ -74,18 +74,20 @@ def _marked(finding: Finding, ran: Container[str], left: Container[tuple[str, st
 @contextmanager
 def _applied(findings: Iterable[Finding], model: nn.Module, seed: int) -> Iterator[set[str]]:
     """The codes that ran; what they changed is undone at the end."""
-    ran = set()
+    codes = [finding.suggestion.code for finding in findings if finding.suggestion]
     with preserved(model):
         torch.manual_seed(seed)
-        for finding in findings:
-            code = finding.suggestion.code if finding.suggestion else ""
-            try:
-                with torch.no_grad():
-                    exec(compile(code, "<suggestion>", "exec"), {"model": model, "nn": nn, "torch": torch})
-            except Exception:  # the model's own indexing or attributes may refuse: nothing is verified
-                continue
-            ran.add(code)
-        yield ran
+        yield {code for code in codes if _runs(code, model)}
+
+
+def _runs(code: str, model: nn.Module) -> bool:
+    """Whether the code runs on the model, whose own indexing or attributes may refuse."""
+    try:
+        with torch.no_grad():
+            exec(compile(code, "<suggestion>", "exec"), {"model": model, "nn": nn, "torch": torch})
+    except Exception:
+        return False
+    return True
 
 
 def _flat(findings: Iterable[Finding]) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from initlint.graph import aten, layouts
 from initlint.graph.declared_roles import convolution
 from initlint.graph.layouts import Layout
 from initlint.graph.parameter_expressions import multiply
-from initlint.graph.propagation import Factor, argument, factor, numbers, result_shape, transposed
+from initlint.graph.propagation import Factor, argument, factor, is_transposed, numbers, result_shape
 from initlint.graph.state import Carried, GraphState, Meeting, NodeState, Operand, Stored
 
 
@@ -33,7 +33,7 @@ def contract(graph: GraphState, node: NodeState, operands: list[Operand]) -> lis
     for p in (data,) if side is not None else factors:
         for tensor, layout in p.layouts.items() if not p.data else ():
             # a table of learned or fixed inputs
-            graph.meetings.append(Meeting(tensor, node, "table", None, layouts.labelled(layout)))
+            graph.meetings.append(Meeting(tensor, node, "table", None, layouts.count_labelled(layout)))
     if side is not None and weight.carried is not None:
         _apply(graph, node, side, weight.carried, data)
     return rest
@@ -107,7 +107,7 @@ def _apply(graph: GraphState, node: NodeState, side: int, carried: Carried, data
     for tensor, (layout, parts) in met.items():
         if tensor not in mains:
             role = "scalar" if graph.stored[tensor].parameter else "state"
-            graph.meetings.append(Meeting(tensor, node, role, data, layouts.labelled(layout)))
+            graph.meetings.append(Meeting(tensor, node, role, data, layouts.count_labelled(layout)))
             continue
         facts = _contraction(graph.stored[tensor], carried.inner.get(tensor, ()), layout, parts)
         if name in aten.CONVOLUTIONS:
@@ -170,7 +170,7 @@ def _kernel(node: NodeState, layout: Layout, facts: dict[str, Any]) -> dict[str,
     stride = numbers(argument(node.fx, "stride")) or (1,)
     if not isinstance(groups, int):
         return {**facts, "role": "kernel"}
-    kernel = convolution(layouts.shape(layout), groups, stride, transposed(node.fx, node.operator))
+    kernel = convolution(layouts.shape(layout), groups, stride, is_transposed(node.fx, node.operator))
     if all(len(d) <= 1 and all(piece.axis == k for piece in d) for k, d in enumerate(layout)):
         return kernel
     return {**kernel, **{key: facts[key] for key in ("contracted", "outputs", "stacked")}}
@@ -200,7 +200,7 @@ def _result_layout(node: NodeState, side: int, layout: Layout, parts: Factor) ->
     kept = layout[parts.kept[0]]
     if layouts.length(kept) != sizes[place]:
         return None
-    return layouts.replaced(tuple([layouts.foreign(n) for n in sizes]), place, kept)
+    return layouts.replace_dimension(tuple([layouts.foreign(n) for n in sizes]), place, kept)
 
 
 def sum_product(graph: GraphState, node: NodeState) -> None:
@@ -214,7 +214,7 @@ def sum_product(graph: GraphState, node: NodeState) -> None:
     ndim = len(sizes)
     dims = {d % ndim for d in numbers(argument(node.fx, "dim")) or range(ndim)} if ndim else set()
     for tensor, layout in [item for p in product.inputs for item in p.layouts.items()]:
-        own = layouts.aligned(layout, ndim)
+        own = layouts.align(layout, ndim)
         contracted = tuple(d for d in dims if layouts.stored_axes(own[d]))
         stored = graph.stored[tensor]
         if not contracted or not stored.parameter or prod(stored.shape) == 1:

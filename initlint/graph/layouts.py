@@ -32,7 +32,7 @@ Dimension = tuple[Piece, ...]
 Layout = tuple[Dimension, ...]
 
 
-def stored(shape: Sequence[int]) -> Layout:
+def as_stored(shape: Sequence[int]) -> Layout:
     """The layout of a tensor as it is stored."""
     return tuple((Piece(axis, size),) if size != 1 else () for axis, size in enumerate(shape))
 
@@ -57,19 +57,19 @@ def stored_axes(dimension: Dimension) -> tuple[int, ...]:
     return tuple([piece.axis for piece in dimension if piece.axis != FOREIGN])
 
 
-def labelled(layout: Layout) -> int:
+def count_labelled(layout: Layout) -> int:
     """Number of dimensions that run over a stored axis."""
     return sum(any(piece.axis != FOREIGN for piece in dimension) for dimension in layout)
 
 
-def aligned(layout: Layout, ndim: int) -> Layout:
+def align(layout: Layout, ndim: int) -> Layout:
     """With dimensions of size one in front, as broadcasting adds them."""
     return ((),) * (ndim - len(layout)) + layout
 
 
 def expand(layout: Layout, sizes: Sequence[int]) -> Layout:
     """Broadcast to `sizes`; -1 keeps a dimension."""
-    layout = aligned(layout, len(sizes))
+    layout = align(layout, len(sizes))
     return tuple([d if d or n in (1, -1) else foreign(n) for d, n in zip(layout, sizes, strict=True)])
 
 
@@ -87,10 +87,10 @@ def transpose(layout: Layout, first: int, second: int) -> Layout:
 
 def take(layout: Layout, dim: int, start: int, size: int, step: int = 1) -> Layout:
     """`size` elements along one dimension."""
-    return replaced(layout, dim, _taken(layout[dim], start, size, step))
+    return replace_dimension(layout, dim, _take_piece(layout[dim], start, size, step))
 
 
-def _taken(dimension: Dimension, start: int, size: int, step: int) -> Dimension:
+def _take_piece(dimension: Dimension, start: int, size: int, step: int) -> Dimension:
     if size == length(dimension):
         return dimension
     if size == 1:
@@ -105,14 +105,14 @@ def _taken(dimension: Dimension, start: int, size: int, step: int) -> Dimension:
     return (first._replace(size=size // unit, stride=first.stride * step, offset=offset), *rest)
 
 
-def replaced(layout: Layout, dim: int, dimension: Dimension) -> Layout:
+def replace_dimension(layout: Layout, dim: int, dimension: Dimension) -> Layout:
     """With one dimension exchanged."""
     dimensions = list(layout)
     dimensions[dim] = dimension
     return tuple(dimensions)
 
 
-def without(layout: Layout, dims: Sequence[int], *, keep: bool = False) -> Layout:
+def drop(layout: Layout, dims: Sequence[int], *, keep: bool = False) -> Layout:
     """Without some dimensions, or with them reduced to size one."""
     gone = {d % len(layout) for d in dims} if layout else set()
     if keep:
@@ -120,7 +120,7 @@ def without(layout: Layout, dims: Sequence[int], *, keep: bool = False) -> Layou
     return tuple([dimension for d, dimension in enumerate(layout) if d not in gone])
 
 
-def resized(layout: Layout, sizes: Sequence[int]) -> Layout:
+def resize(layout: Layout, sizes: Sequence[int]) -> Layout:
     """Same dimensions with other sizes, as interpolation and padding leave them."""
     dimensions = []
     for dimension, size in zip(layout, sizes, strict=True):
@@ -142,7 +142,7 @@ def view(layout: Layout, sizes: Sequence[int]) -> Layout:
     i = 0
     for group in _groups(old, sizes):
         count, targets = group
-        dimensions.extend(_dealt([p for d in layout[i : i + count] for p in d], targets))
+        dimensions.extend(_deal([p for d in layout[i : i + count] for p in d], targets))
         i += count
     return tuple(dimensions)
 
@@ -168,7 +168,7 @@ def _groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[int, list[int]
     return groups
 
 
-def _dealt(pieces: list[Piece], sizes: Sequence[int]) -> list[Dimension]:
+def _deal(pieces: list[Piece], sizes: Sequence[int]) -> list[Dimension]:
     """Pieces dealt out to dimensions of these sizes, cut where one ends inside."""
     queue = pieces[::-1]
     dimensions: list[Dimension] = []

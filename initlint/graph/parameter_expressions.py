@@ -29,15 +29,20 @@ def compose(graph: GraphState, node: NodeState, operands: list[Operand]) -> Carr
     for carried in sources:
         for tensor, layout in carried.layouts.items():
             if name in aten.STACKS:
-                d = argument(node.fx, "dim", 0) % (len(layout) + 1)
-                layout = (*layout[:d], layouts.foreign(len(operands)), *layout[d:])
+                layout = _stack(node, layout, len(operands))
             elif len(sizes) >= len(layout):
                 layout = layouts.expand(layout, sizes)
             best = composed.layouts.get(tensor)
-            if best is None or layouts.labelled(layout) > layouts.labelled(best):
+            if best is None or layouts.count_labelled(layout) > layouts.count_labelled(best):
                 composed.layouts[tensor] = layout
                 composed.inner[tensor] = carried.inner.get(tensor, ())
     return composed
+
+
+def _stack(node: NodeState, layout: Layout, count: int) -> Layout:
+    """With the new dimension along which `count` tensors are stacked."""
+    d = argument(node.fx, "dim", 0) % (len(layout) + 1)
+    return (*layout[:d], layouts.foreign(count), *layout[d:])
 
 
 def _broadcast_shape(node: NodeState, operands: list[Operand]) -> Shape:
@@ -113,7 +118,7 @@ def _concatenation(node: NodeState, operands: list[Operand]) -> Carried:
                 along = (along[0]._replace(size=total, offset=along[0].offset - start),)
             else:
                 along = layouts.foreign(total)
-            joined.layouts.setdefault(tensor, layouts.replaced(layout, dim, along))
+            joined.layouts.setdefault(tensor, layouts.replace_dimension(layout, dim, along))
         start += shape[dim]
     return joined
 

@@ -77,24 +77,24 @@ def follow(node: fx.Node, name: str, layout: Layout) -> Layout | None:
     if name in aten.SLICES:
         return _slice(node, name, layout)
     if name in aten.SELECTIONS:
-        return layouts.without(layout, (argument(node, "dim", 0),)) if ndim else None
+        return layouts.drop(layout, (argument(node, "dim", 0),)) if ndim else None
     if name == "aten.unsqueeze":
         dim = argument(node, "dim", 0) % (ndim + 1)
         return (*layout[:dim], (), *layout[dim:])
     if name == "aten.squeeze":
         dims = numbers(argument(node, "dim"))
         dims = tuple(range(ndim)) if dims is None else dims
-        return layouts.without(layout, [d for d in dims if ndim and not layout[d]])
+        return layouts.drop(layout, [d for d in dims if ndim and not layout[d]])
     if name in aten.REDUCTIONS:
-        return _reduced(node, layout)
-    return _fitted(layout, result_shape(node))
+        return _reduce(node, layout)
+    return _fit(layout, result_shape(node))
 
 
-def _fitted(layout: Layout, sizes: tuple[int, ...] | None) -> Layout | None:
+def _fit(layout: Layout, sizes: tuple[int, ...] | None) -> Layout | None:
     """Behind an operator of unknown meaning: what kept its size kept its place."""
     if sizes is None or len(sizes) != len(layout):
         return None
-    return layouts.resized(layout, sizes)
+    return layouts.resize(layout, sizes)
 
 
 def _sizes(node: fx.Node, layout: Layout) -> tuple[int, ...] | None:
@@ -124,7 +124,7 @@ def _order(node: fx.Node, name: str, ndim: int) -> list[int] | None:
         moved = numbers(argument(node, "source")), numbers(argument(node, "destination"))
         if moved[0] is None or moved[1] is None:
             return None
-        return _moved(ndim, moved[0], moved[1])
+        return _moved_order(ndim, moved[0], moved[1])
     else:
         first = argument(node, "dim0", argument(node, "axis0", 0))
         second = argument(node, "dim1", argument(node, "axis1", 1))
@@ -132,7 +132,7 @@ def _order(node: fx.Node, name: str, ndim: int) -> list[int] | None:
     return order
 
 
-def _moved(ndim: int, source: Sequence[int], destination: Sequence[int]) -> list[int]:
+def _moved_order(ndim: int, source: Sequence[int], destination: Sequence[int]) -> list[int]:
     places = {d % ndim: s % ndim for s, d in zip(source, destination, strict=True)}
     others = iter([d for d in range(ndim) if d not in places.values()])
     return [places[d] if d in places else next(others) for d in range(ndim)]
@@ -161,9 +161,9 @@ def _slice(node: fx.Node, name: str, layout: Layout) -> Layout | None:
     return layouts.take(layout, dim, start, size, step)
 
 
-def _reduced(node: fx.Node, layout: Layout) -> Layout | None:
+def _reduce(node: fx.Node, layout: Layout) -> Layout | None:
     dims = numbers(argument(node, "dim"))
-    return layouts.without(layout, dims or range(len(layout)), keep=bool(argument(node, "keepdim", False)))
+    return layouts.drop(layout, dims or range(len(layout)), keep=bool(argument(node, "keepdim", False)))
 
 
 def section(node: Any, name: str, index: int, size: int) -> tuple[int, int] | None:
@@ -196,7 +196,7 @@ def item(node: Any, name: str, layout: Layout) -> Layout | None:
     piece = section(whole, name, index, layouts.length(layout[dim])) if dim is not None else None
     if dim is None or piece is None:
         return None
-    return layouts.without(layout, (dim,)) if name in aten.UNBINDS else layouts.take(layout, dim, *piece)
+    return layouts.drop(layout, (dim,)) if name in aten.UNBINDS else layouts.take(layout, dim, *piece)
 
 
 def split_dimension(node: Any, ndim: int) -> int | None:
@@ -224,7 +224,7 @@ def factor(node: fx.Node, name: str, side: int, ndim: int) -> Factor | None:
         return Factor(last, tuple(range(ndim - 1)))
     if name in aten.CONVOLUTIONS:
         spatial = tuple(range(2, ndim))
-        return Factor((0, *spatial), (1,)) if transposed(node, name) else Factor((1, *spatial), (0,))
+        return Factor((0, *spatial), (1,)) if is_transposed(node, name) else Factor((1, *spatial), (0,))
     if name in aten.BILINEAR:
         return Factor((1, 2), (0,)) if ndim == 3 else None
     if name == "aten.einsum":
@@ -239,7 +239,7 @@ def factor(node: fx.Node, name: str, side: int, ndim: int) -> Factor | None:
     return Factor((ndim - 1,), (ndim - 2,), shared)
 
 
-def transposed(node: fx.Node, name: str) -> bool:
+def is_transposed(node: fx.Node, name: str) -> bool:
     """The convolution is a transposed one."""
     return "transpose" in name or bool(argument(node, "transposed", False))
 

@@ -141,10 +141,10 @@ def _uses(graph: GraphState, wires: Wires) -> Iterator[tuple[str, Use]]:
         met.setdefault(meeting.tensor, []).append(meeting)
     for node, tensor in graph.reads():
         meetings = met.get(tensor.name)
-        yield tensor.name, _use(graph, wires, tensor, meetings) if meetings else _unmet(tensor, node)
+        yield tensor.name, _use(graph, wires, tensor, meetings) if meetings else _unmet_use(tensor, node)
 
 
-def _unmet(tensor: Stored, node: NodeState) -> Use:
+def _unmet_use(tensor: Stored, node: NodeState) -> Use:
     """A tensor that the graph reads but that never meets data."""
     user = next(iter(node.fx.users), node.fx)
     name = aten.operation(user.target) if user.op == "call_function" else user.op
@@ -169,7 +169,7 @@ def _use(graph: GraphState, wires: Wires, tensor: Stored, meetings: Sequence[Mee
         activation=next((a for a in functions if a not in (None, "none")), functions[0]),
         fan_out=outputs or first.fan_out,
         parts=max(parts, first.parts),
-        woven=_woven(graph.woven.get(tensor.name, {})) if len(first.outputs) == 1 else 1,
+        woven=_woven_parts(graph.woven.get(tensor.name, {})) if len(first.outputs) == 1 else 1,
         lookup_too=first.role in PRECEDENCE[:3] and any(use.role == "lookup" for use, _ in uses),
         ends_residual=any(use.ends_residual for use, _ in alike),
         reaches_output=any(use.reaches_output for use, _ in alike),
@@ -192,7 +192,7 @@ def _one_use(tensor: Stored, meeting: Meeting) -> Use:
         role = "other"
     facts |= {key: value for key, value in meeting.facts.items() if key in _PRODUCT}
     if role == "matrix":
-        facts |= _averaged(tensor, meeting, facts)
+        facts |= _average_fans(tensor, meeting, facts)
     flows = node.fx.op == "call_function"
     activation = node.following if flows else None
     if declared is not None and role == "recurrent":
@@ -222,7 +222,7 @@ _WEIGHTS_KEPT = (
 )
 
 
-def _averaged(tensor: Stored, meeting: Meeting, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _average_fans(tensor: Stored, meeting: Meeting, facts: Mapping[str, Any]) -> dict[str, Any]:
     """A sum over experts that a softmax weighs is an average: that axis belongs to a stack of matrices."""
     contracted, fan_in = facts.get("contracted", ()), facts.get("fan_in")
     if len(tensor.shape) < 3 or len(contracted) < 2 or meeting.partner is None or not fan_in:
@@ -312,7 +312,7 @@ def _is_gain(meeting: Meeting) -> bool:
 _PROJECTIONS = 3  # query, key and value; halves within a head are those of a rotary embedding
 
 
-def _woven(splits: Mapping[tuple[int, int], Set[tuple[int, int]]]) -> int:
+def _woven_parts(splits: Mapping[tuple[int, int], Set[tuple[int, int]]]) -> int:
     """Matrices fused head by head: each head of the outputs is split into equal pieces, all of them used."""
     for (_, size), pieces in splits.items():
         piece, rest = divmod(size, _PROJECTIONS)

@@ -26,7 +26,7 @@ _KEYWORDS = {"bias": 2, "attn_mask": 3, "attn_bias": 3}
 def walk(graph: GraphState) -> None:
     """Tell data from what is made of stored tensors, and note where the two meet."""
     for node, tensor in graph.reads():
-        node.carried = Carried({tensor.name: layouts.stored(tensor.shape)})
+        node.carried = Carried({tensor.name: layouts.as_stored(tensor.shape)})
     for node in graph.nodes:
         if node.fx.op == "placeholder":
             node.data = True
@@ -112,7 +112,7 @@ def _meet(graph: GraphState, node: NodeState, given: list[Operand]) -> None:
             continue
         role = _role(node.operator, place, carried)
         for tensor, layout in carried.layouts.items():
-            labelled = layouts.labelled(layout)
+            labelled = layouts.count_labelled(layout)
             graph.meetings.append(Meeting(tensor, node, role, partner, labelled, source=source))
             if graph.stored[tensor].parameter:
                 node.weights += (tensor,)

@@ -127,11 +127,10 @@ class Wires:
             pair = product.flowing[-2:]
             for factor, other in (pair, pair[::-1]):
                 origin, piece = _origin(factor)
-                if origin is None or origin is stream or _depends(origin, stream):
+                if origin is None or _depends(origin, stream) or not _depends(other, stream):
                     continue
-                if _depends(other, stream):
-                    for name in self._mains.get(origin, ()):
-                        self._gates.setdefault(name, set()).add(piece)
+                for name in self._mains.get(origin, ()):
+                    self._gates.setdefault(name, set()).add(piece)
 
     def _gate_parts(self, tensor: str, parts: int) -> Iterator[int]:
         """Which of the fused parts of a weight are gates."""

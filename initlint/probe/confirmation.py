@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from initlint.evidence import Confirmation, Gradient, Statistics, Use
-from initlint.probe.training_steps import Batch, Loss, Trial, TrialError, precisions, undone
+from initlint.probe.training_steps import Batch, Loss, Trial, TrialError, precisions, reversible_trial
 from initlint.runtime import Inputs
 
 STEPS = 3  # a zero head, behind it zero gates, behind them zero layers: the third step reaches the last
@@ -88,18 +88,20 @@ def suspects(
     for name, gradient in gradients.items():
         if gradient.scale is None:
             continue
-        figures, use = statistics.get(name), uses.get(name)
-        axis = _equal_axis(figures, use) if figures and use else None
+        known, use = statistics.get(name), uses.get(name)
+        axis = _equal_axis(known, use) if known and use else None
         if axis is not None or gradient.scale.absmax == 0:
             found.append(Suspect(name, axis, bias=use.bias if use else None))
     return tuple(found)
 
 
-def _equal_axis(figures: Statistics, use: Use) -> int | None:
+def _equal_axis(statistics: Statistics, use: Use) -> int | None:
     """The axis of outputs, or of stacked matrices, with the most slices that copy another."""
     if use.role not in ("matrix", "kernel", "recurrent", "lookup"):
         return None
-    copies = {a: figures.duplicates[a] for a in (*use.outputs, *use.stacked) if a < len(figures.duplicates)}
+    copies = {
+        a: statistics.duplicates[a] for a in (*use.outputs, *use.stacked) if a < len(statistics.duplicates)
+    }
     axis = max(copies, key=copies.__getitem__, default=None)
     return axis if axis is not None and copies[axis] > 0 else None
 
@@ -130,7 +132,7 @@ def confirm(
     kinds = precisions(model) if probed < SLOW else (None,)
     for training, dtype, vary in product(modes, kinds, (True, False)):
         try:
-            with undone(
+            with reversible_trial(
                 model, inputs, loss=loss, training=training, dtype=dtype, vary=vary, seed=seed
             ) as trial:
                 return _settle(trial, wanted, dtype or torch.float32, deadline)
@@ -155,17 +157,17 @@ def _settle(
         for watch in watches:
             _observe(watch, tensors, batch, limits)
         trial.step(batch)
-        doubtful = [w for w in watches if w.reached and (w.zero or _stuck(w, limits))]
+        doubtful = [w for w in watches if w.reached and (w.zero or _count_stuck(w, limits))]
         opened = [name for name, size in batch.sizes.items() if size > 0]
         previous, state = state, (opened, [w.suspect for w in doubtful])
         if not doubtful or (steps >= STEPS and state == previous):
             break
-    guilty = _guilty(trial, doubtful, constant, limits, deadline) if doubtful else ()
+    learners = _learners(trial, doubtful, constant, limits, deadline) if doubtful else ()
     return {
         watch.suspect.name: Confirmation(
             steps=steps,
-            zero_gradient=watch in guilty and watch.zero,
-            stuck_units=_stuck(watch, limits) if watch in guilty else 0,
+            zero_gradient=watch in learners and watch.zero,
+            stuck_units=_count_stuck(watch, limits) if watch in learners else 0,
             units=watch.units,
         )
         for watch in watches
@@ -235,12 +237,12 @@ def _observe(watch: Watch, tensors: Mapping[str, torch.Tensor], batch: Batch, li
         return
     watch.reached = True
     watch.zero = watch.zero and not any(batch.sizes[name] for name in weights)
-    for moved, part in zip(watch.movement, _moves(watch, tensors, batch, limits), strict=True):
+    for moved, part in zip(watch.movement, _movements(watch, tensors, batch, limits), strict=True):
         watch.touched |= part.any(dim=1)
         moved += part
 
 
-def _moves(
+def _movements(
     watch: Watch, tensors: Mapping[str, torch.Tensor], batch: Batch, limits: Limits
 ) -> list[torch.Tensor]:
     """The units' gradients in units of the largest of the batch, nothing at rounding level."""
@@ -249,18 +251,18 @@ def _moves(
     return [torch.where(part.abs() > limits.negligible, part, 0) for part in rows]
 
 
-def _stuck(watch: Watch, limits: Limits) -> int:
+def _count_stuck(watch: Watch, limits: Limits) -> int:
     """How many units were equal to another at the start and moved alike; unused ones do not count."""
     used = watch.touched | watch.zero
     count = 0
     for group in watch.groups:
         units = group.to(used.device)[used[group]]
         if len(units) > 1:
-            count += int(_alike([moved[units] for moved in watch.movement], limits).sum())
+            count += int(_equal_rows([moved[units] for moved in watch.movement], limits).sum())
     return count
 
 
-def _alike(parts: list[torch.Tensor], limits: Limits) -> torch.Tensor:
+def _equal_rows(parts: list[torch.Tensor], limits: Limits) -> torch.Tensor:
     """Which rows equal another: neighbours in the order of a random projection are compared."""
     generator = torch.Generator().manual_seed(0)
     directions = [torch.randn(part.shape[1], generator=generator, device="cpu").to(part) for part in parts]
@@ -280,7 +282,7 @@ def _alike(parts: list[torch.Tensor], limits: Limits) -> torch.Tensor:
 # ---------------------------------------------------------------- values or structure
 
 
-def _guilty(
+def _learners(
     trial: Trial,
     doubtful: list[Watch],
     constant: Iterable[torch.Tensor],
@@ -309,8 +311,8 @@ def _guilty(
 def _learns(watch: Watch, tensors: Mapping[str, torch.Tensor], batch: Batch, limits: Limits) -> bool:
     if watch.zero:
         return batch.sizes[watch.suspect.name] > limits.negligible * max(batch.sizes.values())
-    rows = _moves(watch, tensors, batch, limits)
-    return any(not bool(_alike([part[group] for part in rows], limits).all()) for group in watch.groups)
+    rows = _movements(watch, tensors, batch, limits)
+    return any(not bool(_equal_rows([part[group] for part in rows], limits).all()) for group in watch.groups)
 
 
 @torch.no_grad()

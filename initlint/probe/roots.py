@@ -19,7 +19,9 @@ def directions(
 ) -> tuple[list[torch.Tensor], list[torch.Tensor | None]]:
     """The last outputs that require a gradient, and for each a random direction to start from."""
     generator = torch.Generator().manual_seed(seed)
-    roots = _last([t for t in outputs if t.requires_grad and t.numel() and t.layout is torch.strided])
+    roots = _final_outputs(
+        [t for t in outputs if t.requires_grad and t.numel() and t.layout is torch.strided]
+    )
     return roots, [_direction(root, generator) for root in roots]
 
 
@@ -33,7 +35,7 @@ def _direction(output: torch.Tensor, generator: torch.Generator) -> torch.Tensor
     return noise.to(output.device, output.dtype)
 
 
-def _last(outputs: list[torch.Tensor]) -> list[torch.Tensor]:
+def _final_outputs(outputs: list[torch.Tensor]) -> list[torch.Tensor]:
     """The outputs from which no other output is made."""
     if len(outputs) < 2:
         return outputs
@@ -49,7 +51,7 @@ def _last(outputs: list[torch.Tensor]) -> list[torch.Tensor]:
 
 def objective(loss: Loss, output: Any, inputs: Inputs) -> torch.Tensor:
     """The loss, as a tensor without axes; raises TargetError where it is no single number."""
-    value = loss(output, _given(inputs)) if _takes_inputs(loss) else loss(output)
+    value = loss(output, _original_form(inputs)) if _takes_inputs(loss) else loss(output)
     if not isinstance(value, torch.Tensor) or value.numel() != 1:
         found = (
             f"a tensor of shape {list(value.shape)}"
@@ -75,7 +77,7 @@ def _takes_inputs(loss: Loss) -> bool:
     return len(required) >= 2
 
 
-def _given(inputs: Inputs) -> Any:
+def _original_form(inputs: Inputs) -> Any:
     """The inputs as the user gave them: one value, a tuple, or a dict."""
     if inputs.kwargs:
         return (inputs.args, dict(inputs.kwargs)) if inputs.args else dict(inputs.kwargs)

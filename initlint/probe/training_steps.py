@@ -61,8 +61,8 @@ class Trial:
         """Gradients of one fresh batch; raises TrialError when it does not run or one is not finite."""
         self.model.zero_grad(set_to_none=True)
         try:
-            inputs = other(self.inputs, self.model, self.generator) if self.vary else self.inputs
-            inputs = _changed(inputs, _own)
+            inputs = fresh_inputs(self.inputs, self.model, self.generator) if self.vary else self.inputs
+            inputs = _changed(inputs, _writable_copy)
             with _NoDropout():
                 output = drained(self.model(*inputs.args, **inputs.kwargs))
             objective = self.loss(output) if self.loss else random_objective(output, self.generator)
@@ -101,7 +101,7 @@ def _rms(tensor: torch.Tensor) -> float:
 
 
 @contextmanager
-def undone(
+def reversible_trial(
     model: nn.Module,
     inputs: Inputs,
     *,
@@ -120,7 +120,7 @@ def undone(
             torch.set_default_dtype(dtype)
             inputs = _changed(inputs, lambda tensor: _cast(tensor, dtype))
         set_mode(model, training)
-        still(model)
+        turn_dropout_off(model)
         yield Trial(model, inputs, loss, vary, torch.Generator().manual_seed(seed))
 
 
@@ -142,16 +142,21 @@ def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
-def still(model: nn.Module) -> None:
+def turn_dropout_off(model: nn.Module) -> None:
     """Turn dropout and stochastic depth off: random masks would tell equal units apart."""
     for module in model.modules():
         if "drop" in type(module).__name__.lower() and not any(True for _ in module.parameters()):
             module.eval()
-        for holder in (module, attribute(module, "config")):
-            settings = vars(holder) if hasattr(holder, "__dict__") else {}
-            for name, value in list(settings.items()):
-                if "drop" in name.lower() and isinstance(value, float) and 0 < value < 1:
-                    settings[name] = 0.0
+        _zero_rates(module)
+        _zero_rates(attribute(module, "config"))
+
+
+def _zero_rates(holder: object) -> None:
+    """Set the attributes that look like rates of dropout to zero."""
+    settings = vars(holder) if hasattr(holder, "__dict__") else {}
+    for name, value in list(settings.items()):
+        if "drop" in name.lower() and isinstance(value, float) and 0 < value < 1:
+            settings[name] = 0.0
 
 
 class _NoDropout(TorchFunctionMode):
@@ -183,7 +188,7 @@ class _NoDropout(TorchFunctionMode):
 # ---------------------------------------------------------------- inputs and targets
 
 
-def _own(tensor: torch.Tensor) -> torch.Tensor:
+def _writable_copy(tensor: torch.Tensor) -> torch.Tensor:
     """A copy that the model may change in place."""
     return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
@@ -193,7 +198,7 @@ def _changed(inputs: Inputs, change: Callable[[torch.Tensor], torch.Tensor]) -> 
     return Inputs(args, mapped(dict(inputs.kwargs), change), inputs.source, inputs.text)
 
 
-def other(inputs: Inputs, model: nn.Module, generator: torch.Generator) -> Inputs:
+def fresh_inputs(inputs: Inputs, model: nn.Module, generator: torch.Generator) -> Inputs:
     """Other inputs with the same shapes, kinds and values, in another order; masks are kept."""
     names = _argument_names(model)
     args = tuple(
