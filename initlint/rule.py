@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast, get_args
 
 from initlint.finding import Finding
 
@@ -17,6 +17,24 @@ if TYPE_CHECKING:
     from initlint.finding import Figure, Location, Severity, Site, Suggestion
 
 Relation = Literal["same", "upstream", "anywhere"]
+#: What a finding is about, in the order in which one thing brings about the next. Memory is allocated
+#: and written; what was written may be no number, or a constant. A recipe asks for a draw, the draw decides
+#: the scale, and a scale may be odd in comparison with siblings, summands or bounds. Only then does a model
+#: run: through its normalisations, with a signal, to an outcome: the loss and the gradients.
+Level = Literal[
+    "memory",
+    "write",
+    "non-finite",
+    "value",
+    "recipe",
+    "draw",
+    "scale",
+    "comparison",
+    "normalisation",
+    "signal",
+    "outcome",
+]
+LEVELS: tuple[Level, ...] = get_args(Level)
 Need = Literal["provenance", "statistics", "graph", "probe", "confirmation", "rebuild"]
 NEEDS: tuple[Need, ...] = ("provenance", "statistics", "graph", "probe", "confirmation", "rebuild")
 
@@ -69,8 +87,16 @@ class Rule:
     name: ClassVar[str]
     severity: ClassVar[Severity]
     needs: ClassVar[frozenset[Need]] = frozenset()
-    #: Rules whose findings explain this rule's, on the same tensor or module, upstream of it, or anywhere.
+    #: Findings of an earlier level explain this rule's on the same tensor or module; one about the run is
+    #: explained by some of them only, and by some at a distance (`initlint.engine.causes`). A rule without a
+    #: level stands alone: it neither explains nor is explained.
+    level: ClassVar[Level | None] = None
+    #: Exceptions from the order, both ways round: rules that explain this one on the same tensor or module,
+    #: upstream of it, or anywhere.
     explained_by: ClassVar[Mapping[str, Relation]] = {}
+    #: Severity of a finding all of whose tensors an installed package chose; None: the rule's own. The
+    #: scales of a package suit the sizes that it publishes, of which the linted model may be none.
+    published: ClassVar[Severity | None] = None
     #: Read from the module of the rule's own name in the package `examples` beside it, unless given here.
     examples: ClassVar[tuple[Example, ...]] = cast(tuple[Example, ...], _ExamplesBeside())
     #: Severity of every finding where the configuration sets one.
@@ -125,7 +151,7 @@ class Rule:
         return Finding(
             code=self.code,
             rule=self.name,
-            severity=self.overridden or severity or self.severity,
+            severity=self.overridden or severity or self._usual((first, *others)),
             subject=name,
             message=message,
             help=help,
@@ -137,12 +163,15 @@ class Rule:
             suggestion=suggestion,
         )
 
+    def _usual(self, subjects: Sequence[Tensor | ModuleRecord | Signal | LostWrite | str]) -> Severity:
+        """The severity of a finding that sets none itself."""
+        if self.published is not None and all(getattr(subject, "published", False) for subject in subjects):
+            return self.published
+        return self.severity
+
     @staticmethod
     def note_if_published(tensors: Iterable[Tensor]) -> Severity | None:
-        """A note where an installed package chose all the values; else None, the rule's own severity.
-
-        The scales of a package suit the sizes that it publishes, of which the linted model may be none.
-        """
+        """As `published = "note"`, for a rule that needs it for some of its findings only."""
         return "note" if all(tensor.published for tensor in tensors) else None
 
 

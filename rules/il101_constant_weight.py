@@ -31,8 +31,9 @@ class ConstantWeight(Rule):
     code = "IL101"
     name = "constant-weight"
     severity = "error"
+    level = "value"
     needs = frozenset({"statistics", "graph", "probe", "confirmation"})
-    explained_by = {"overwritten-init": "same", "tiny-variance": "upstream"}
+    explained_by = {"tiny-variance": "upstream"}
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         stuck_sites = {weight.site for weight in model.weights if _stuck(weight)}

@@ -33,8 +33,8 @@ class DeadZeroInit(Rule):
     code = "IL103"
     name = "dead-zero-init"
     severity = "error"
+    level = "value"
     needs = frozenset({"statistics", "graph", "probe", "confirmation"})
-    explained_by = {"overwritten-init": "same", "dtype-underflow": "same", "discarded-write": "same"}
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         for weight in frozen_zeros(model):

@@ -23,8 +23,8 @@ class NonFiniteParameter(Rule):
     code = "IL105"
     name = "non-finite-parameter"
     severity = "error"
+    level = "non-finite"
     needs = frozenset({"statistics"})
-    explained_by = {"uninitialized-memory": "same", "repeated-init": "same"}
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         for tensor in model.tensors:

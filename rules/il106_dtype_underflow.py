@@ -26,8 +26,8 @@ class DtypeUnderflow(Rule):
     code = "IL106"
     name = "dtype-underflow"
     severity = "error"
+    level = "write"
     needs = frozenset({"statistics", "provenance"})
-    explained_by = {"uninitialized-memory": "same"}
 
     #: Share of the values that became zero; of a normal draw with the smallest normal number for its
     #: standard deviation it is below 0.001.

@@ -32,6 +32,7 @@ class NormScale(Rule):
     code = "IL107"
     name = "norm-scale"
     severity = "warning"
+    level = "normalisation"
     needs = frozenset({"statistics", "graph"})
 
     #: Root mean square distance of the gains from one: N(1, 0.02) has 0.02, a uniform draw from (0, 1) 0.58.

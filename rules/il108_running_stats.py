@@ -35,8 +35,8 @@ class RunningStats(Rule):
     code = "IL108"
     name = "running-stats"
     severity = "error"
+    level = "normalisation"
     needs = frozenset({"statistics", "probe"})
-    explained_by = {"uninitialized-memory": "same"}
 
     #: Root mean square distance from zero (means) or one (variances) of drawn values.
     distance: float = 0.5

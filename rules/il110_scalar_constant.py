@@ -30,8 +30,8 @@ class ScalarConstant(Rule):
     code = "IL110"
     name = "scalar-constant"
     severity = "note"
+    level = "comparison"
     needs = frozenset({"statistics", "graph", "probe"})
-    explained_by = {"recipe-deviation": "same"}
 
     largest: float = 100.0  #: CLIP clips its logit scale here; ArcFace takes 64
     largest_branch: float = 10.0  #: residual branches are scaled by at most 1 in every published scheme

@@ -29,14 +29,8 @@ class BoundExceeded(Rule):
     code = "IL201"
     name = "bound-exceeded"
     severity = "warning"
+    level = "comparison"
     needs = frozenset({"provenance", "statistics", "graph"})
-    explained_by = {
-        "huge-variance": "same",
-        "wrong-fan": "same",
-        "gain-mismatch": "same",
-        "repeated-init": "same",
-        "uninitialized-memory": "same",
-    }
 
     #: "scheme": what the recognised initialisation gives at this size; "uniform": exactly [-1/√n, 1/√n].
     bound: str = "scheme"

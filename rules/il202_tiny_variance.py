@@ -31,16 +31,9 @@ class TinyVariance(Rule):
     code = "IL202"
     name = "tiny-variance"
     severity = "warning"
+    level = "scale"
     needs = frozenset({"statistics", "graph", "probe"})
-    explained_by = {
-        "wrong-fan": "same",
-        "gain-mismatch": "same",
-        "repeated-init": "same",
-        "uninitialized-memory": "same",
-        "overwritten-init": "same",
-        "dtype-underflow": "same",
-        "constant-weight": "same",
-    }
+    explained_by = {"constant-weight": "same"}
 
     #: Expected std over std: matrices of std 0.02 with two inputs, the narrowest in use, reach 53.
     ratio: float = 64.0

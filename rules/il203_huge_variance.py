@@ -31,14 +31,8 @@ class HugeVariance(Rule):
     code = "IL203"
     name = "huge-variance"
     severity = "warning"
+    level = "scale"
     needs = frozenset({"statistics", "graph", "probe"})
-    explained_by = {
-        "wrong-fan": "same",
-        "gain-mismatch": "same",
-        "repeated-init": "same",
-        "uninitialized-memory": "same",
-        "overwritten-init": "same",
-    }
 
     #: Std over the expected one: squeeze layers of published models reach 5 (fan_out of an 1/24 squeeze).
     ratio: float = 6.0

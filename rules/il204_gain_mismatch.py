@@ -35,13 +35,9 @@ class GainMismatch(Rule):
     code = "IL204"
     name = "gain-mismatch"
     severity = "warning"
+    level = "draw"
     needs = frozenset({"provenance", "statistics", "graph", "probe"})
-    explained_by = {
-        "wrong-fan": "same",
-        "biased-mean": "same",
-        "repeated-init": "same",
-        "overwritten-init": "same",
-    }
+    explained_by = {"wrong-fan": "same", "biased-mean": "same"}
 
     #: Gain over the one that fits: nn.init's 5/3 for tanh, a round figure, is 1.05.
     ratio: float = 1.1

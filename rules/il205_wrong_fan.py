@@ -37,13 +37,8 @@ class WrongFan(Rule):
     code = "IL205"
     name = "wrong-fan"
     severity = "warning"
+    level = "draw"
     needs = frozenset({"provenance", "statistics", "graph", "probe"})
-    explained_by = {
-        "repeated-init": "same",
-        "overwritten-init": "same",
-        "recipe-deviation": "same",
-        "uninitialized-memory": "same",
-    }
 
     #: Std over the right one, either way: xavier over three fused square projections is off by √2, over two
     #: that widen by 8/3 (SwiGLU) by 1.31.

@@ -31,9 +31,9 @@ class BiasedMean(Rule):
     code = "IL206"
     name = "biased-mean"
     severity = "warning"
+    level = "draw"
     needs = frozenset({"provenance", "statistics", "graph"})
     lead: float = 1.0  #: norm of the mean over the norm of all that is random in the weight
-    explained_by = {"overwritten-init": "same", "uninitialized-memory": "same"}
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         for weight in model.weights:

@@ -29,19 +29,9 @@ class InconsistentInit(Rule):
     code = "IL209"
     name = "inconsistent-init"
     severity = "warning"
+    level = "comparison"
     needs = frozenset({"provenance", "statistics"})
-    explained_by = {
-        "partial-init": "same",
-        "uninitialized-memory": "same",
-        "repeated-init": "same",
-        "overwritten-init": "same",
-        "recipe-deviation": "same",
-        "dead-zero-init": "same",
-        "constant-weight": "same",
-        "huge-variance": "same",
-        "tiny-variance": "same",
-        "wrong-fan": "same",
-    }
+    explained_by = {"recipe-deviation": "same"}
     ratio: float = 1.5  #: factor between standard deviations below which the choice of scheme is taste
     shift: float = 0.25  #: difference that matters to a bias, in units of the pre-activation (about 1)
 

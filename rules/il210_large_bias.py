@@ -32,15 +32,9 @@ class LargeBias(Rule):
     code = "IL210"
     name = "large-bias"
     severity = "warning"
+    level = "comparison"
     needs = frozenset({"provenance", "statistics", "graph", "probe"})
-    explained_by = {
-        "uninitialized-memory": "same",
-        "overwritten-init": "same",
-        "repeated-init": "same",
-        "non-finite-parameter": "same",
-        "dead-units": "same",
-        "saturated-activation": "same",
-    }
+    explained_by = {"dead-units": "same", "saturated-activation": "same"}
     sigmas: float = 4.0  #: bias over what input and weight add: the sign changes once in 30 000 inputs
     least: float = 3.0  #: below this tanh, gelu and their kin still bend
     rarest: float = -log(1e-4)  #: log odds of the rarest prior, and of the shortest step, in use

@@ -24,6 +24,7 @@ class UninitializedMemory(Rule):
     code = "IL301"
     name = "uninitialized-memory"
     severity = "error"
+    level = "memory"
     needs = frozenset({"provenance"})
 
     def check(self, model: Evidence) -> Iterator[Finding]:

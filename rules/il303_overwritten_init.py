@@ -26,6 +26,7 @@ class OverwrittenInit(Rule):
     code = "IL303"
     name = "overwritten-init"
     severity = "warning"
+    level = "write"
     needs = frozenset({"provenance"})
 
     def check(self, model: Evidence) -> Iterator[Finding]:

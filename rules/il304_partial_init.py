@@ -36,8 +36,8 @@ class PartialInit(Rule):
     code = "IL304"
     name = "partial-init"
     severity = "warning"
+    level = "write"
     needs = frozenset({"provenance"})
-    explained_by = {"uninitialized-memory": "same"}
 
     #: Names for one role: difflib gives cproj and outproj 0.67, query and key 0.5.
     similar_name: float = 0.6

@@ -28,6 +28,7 @@ class RepeatedInit(Rule):
     code = "IL305"
     name = "repeated-init"
     severity = "warning"
+    level = "write"
     needs = frozenset({"provenance"})
 
     def check(self, model: Evidence) -> Iterator[Finding]:

@@ -36,15 +36,13 @@ class DeadUnits(Rule):
     code = "IL401"
     name = "dead-units"
     severity = "warning"
+    level = "signal"
+    published = "note"
     needs = frozenset({"statistics", "graph", "probe"})
     explained_by = {
-        "uninitialized-memory": "upstream",
-        "non-finite-parameter": "upstream",
         "dead-zero-init": "upstream",
         "constant-weight": "upstream",
         "dtype-underflow": "upstream",
-        "norm-scale": "upstream",
-        "running-stats": "upstream",
         "vanishing-signal": "upstream",
     }
 
@@ -69,7 +67,7 @@ class DeadUnits(Rule):
             yield self.finding(
                 guilty,
                 f"{units} zero for every input ({signal.observations} values each); {why}",
-                severity="error" if every else self.note_if_published(guilty),
+                severity="error" if every else None,
                 related=[signal.module] if signal.module else (),
                 measured={"dead": dead, "pre-activation mean": before.forward.mean},
                 expected={"dead": f"about {chance:.2g}", "pre-activation mean": "near 0"},

@@ -34,17 +34,10 @@ class SaturatedActivation(Rule):
     code = "IL402"
     name = "saturated-activation"
     severity = "warning"
+    level = "signal"
+    published = "note"
     needs = frozenset({"statistics", "graph", "probe"})
-    explained_by = {
-        "uninitialized-memory": "upstream",
-        "non-finite-parameter": "upstream",
-        "repeated-init": "upstream",
-        "biased-mean": "same",
-        "exploding-signal": "upstream",
-        "norm-scale": "upstream",
-        "running-stats": "upstream",
-        "scalar-constant": "same",
-    }
+    explained_by = {"repeated-init": "upstream", "exploding-signal": "upstream", "scalar-constant": "same"}
 
     #: Share of values within 1 % of an end (of softmax rows with one choice above 0.99). Normal
     #: pre-activations come there at a spread of 4 (tanh) or 7 (sigmoid), many times that of any scheme.
@@ -76,7 +69,6 @@ class SaturatedActivation(Rule):
                 help="make the factor of the cosines smaller"
                 if scales
                 else "make the weight smaller or move the bias: the inputs are best of size 1 around 0",
-                severity=self.note_if_published(guilty),
                 locations=signal_locations([signal], guilty),
             )
 

@@ -38,15 +38,12 @@ class VanishingSignal(Rule):
     code = "IL403"
     name = "vanishing-signal"
     severity = "warning"
+    level = "signal"
+    published = "note"
     needs = frozenset({"statistics", "graph", "probe"})
     explained_by = {
-        "uninitialized-memory": "upstream",
-        "non-finite-parameter": "upstream",
-        "constant-weight": "same",
-        "dead-zero-init": "upstream",
         "dtype-underflow": "same",
-        "wrong-fan": "same",
-        "gain-mismatch": "same",
+        "dead-zero-init": "upstream",
         "dead-units": "upstream",
         "saturated-activation": "upstream",
     }
@@ -73,7 +70,7 @@ class VanishingSignal(Rule):
                 expected={"factor per layer": "near 1", "remaining": f"above {self.remaining:.2g}"},
                 help="use the gain of the activation that follows (nn.init.kaiming_normal_ for ReLU), "
                 "or normalise between the layers",
-                severity="note" if by_chance else self.note_if_published(guilty),
+                severity="note" if by_chance else None,
                 locations=signal_locations(way.steps[:1], guilty),
                 suggestion=redraw(*guilty),
             )

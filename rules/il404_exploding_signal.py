@@ -34,19 +34,10 @@ class ExplodingSignal(Rule):
     code = "IL404"
     name = "exploding-signal"
     severity = "warning"
+    level = "signal"
+    published = "note"
     needs = frozenset({"statistics", "graph", "probe"})
-    explained_by = {
-        "uninitialized-memory": "upstream",
-        "non-finite-parameter": "upstream",
-        "repeated-init": "upstream",
-        "constant-weight": "same",
-        "biased-mean": "same",
-        "huge-variance": "upstream",
-        "bound-exceeded": "same",
-        "wrong-fan": "same",
-        "norm-scale": "upstream",
-        "running-stats": "upstream",
-    }
+    explained_by = {"repeated-init": "upstream", "huge-variance": "upstream", "bound-exceeded": "same"}
 
     #: Growth from the first layer on: three times the spread at which even a softmax over a million
     #: classes picks a single one.
@@ -63,7 +54,6 @@ class ExplodingSignal(Rule):
                 guilty,
                 f"the signal grows by a factor of {trend.factor:.2g} per layer over {where}, "
                 f"to {trend.change:.3g} times its size, and nothing brings it back",
-                severity=self.note_if_published(guilty),
                 measured={"factor per layer": trend.factor, "growth": trend.change},
                 expected={"factor per layer": "near 1", "growth": f"below {self.factor:g}"},
                 help="start the residual branches at zero or divide them by the square root of their number"

@@ -31,10 +31,10 @@ class VanishingGradient(Rule):
     code = "IL405"
     name = "vanishing-gradient"
     severity = "warning"
+    level = "outcome"
+    published = "note"
     needs = frozenset({"statistics", "graph", "probe"})
     explained_by = {
-        "uninitialized-memory": "anywhere",
-        "non-finite-parameter": "anywhere",
         "non-finite-signal": "anywhere",
         "vanishing-signal": "anywhere",
         "saturated-activation": "anywhere",
@@ -42,9 +42,6 @@ class VanishingGradient(Rule):
         "dead-zero-init": "anywhere",
         "constant-weight": "anywhere",
         "dtype-underflow": "anywhere",
-        "gain-mismatch": "anywhere",
-        "wrong-fan": "anywhere",
-        "norm-scale": "anywhere",
         "huge-variance": "anywhere",
         "tiny-variance": "anywhere",
     }
@@ -65,6 +62,5 @@ class VanishingGradient(Rule):
                 expected={"factor per layer": "near 1", "remaining": f"above {self.remaining:g}"},
                 help="look at the activations and the scale of the weights on the way, or add residual "
                 "connections",
-                severity=self.note_if_published(guilty),
                 locations=signal_locations(way.steps[:1], guilty),
             )

@@ -41,20 +41,15 @@ class InitialLoss(Rule):
     code = "IL407"
     name = "initial-loss"
     severity = "warning"
+    level = "outcome"
+    published = "note"
     needs = frozenset({"statistics", "graph", "probe"})
     explained_by = {
-        "uninitialized-memory": "anywhere",
-        "non-finite-parameter": "anywhere",
-        "repeated-init": "anywhere",
         "exploding-signal": "anywhere",
+        "repeated-init": "anywhere",
         "huge-variance": "anywhere",
         "bound-exceeded": "same",
         "embedding-scale": "anywhere",
-        "gain-mismatch": "anywhere",
-        "wrong-fan": "anywhere",
-        "biased-mean": "anywhere",
-        "norm-scale": "anywhere",
-        "running-stats": "anywhere",
         "recipe-deviation": "same",
     }
 
@@ -109,7 +104,6 @@ class InitialLoss(Rule):
                 measured={"loss": logits.loss, "logit std": logits.std},
                 expected={"loss": uniform, "logit std": "below 1"},
                 help="draw the last layer smaller (std 1/√fan_in behind a norm), or start it at zero",
-                severity=self.note_if_published(guilty),
                 locations=signal_locations([signal], guilty),
             )
 

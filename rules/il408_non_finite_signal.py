@@ -27,12 +27,12 @@ class NonFiniteSignal(Rule):
     code = "IL408"
     name = "non-finite-signal"
     severity = "error"
+    level = "signal"
     needs = frozenset({"probe"})
     explained_by = {
         "uninitialized-memory": "anywhere",
         "non-finite-parameter": "anywhere",
         "repeated-init": "anywhere",
-        "running-stats": "upstream",
     }
 
     def check(self, model: Evidence) -> Iterator[Finding]:

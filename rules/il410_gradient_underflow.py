@@ -28,13 +28,14 @@ class GradientUnderflow(Rule):
     code = "IL410"
     name = "gradient-underflow"
     severity = "warning"
+    level = "outcome"
     needs = frozenset({"graph", "probe"})
     explained_by = {
         "vanishing-signal": "anywhere",
         "vanishing-gradient": "anywhere",
         "saturated-activation": "anywhere",
-        "tiny-variance": "anywhere",
         "dead-units": "anywhere",
+        "tiny-variance": "anywhere",
         "huge-variance": "anywhere",
     }
 

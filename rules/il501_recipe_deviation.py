@@ -25,14 +25,9 @@ class RecipeDeviation(Rule):
     code = "IL501"
     name = "recipe-deviation"
     severity = "note"
+    level = "recipe"
     needs = frozenset({"provenance", "statistics", "graph", "probe"})
-    explained_by = {
-        "partial-init": "same",
-        "inconsistent-init": "same",
-        "overwritten-init": "same",
-        "discarded-write": "same",
-        "uninitialized-memory": "same",
-    }
+    explained_by = {"inconsistent-init": "same"}
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         reported: set[str] = set()

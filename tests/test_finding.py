@@ -48,3 +48,17 @@ def test_what_a_package_published_is_a_note_unless_the_configuration_says_otherw
     rule.overridden = "error"
     assert rule.finding(published, "odd", severity=rule.note_if_published(published)).severity == "error"
     assert not replace(own, provenance=Provenance()).published
+
+
+def test_a_rule_may_ask_for_it_for_all_its_findings() -> None:
+    class Mild(Said):
+        published = "note"
+
+    published, own, rule = [tensor("a", PACKAGE), tensor("b", PACKAGE)], tensor("c", OWN), Mild()
+    assert rule.finding(published, "odd").severity == "note"
+    assert rule.finding([*published, own], "odd").severity == "warning"
+    assert rule.finding("a", "odd").severity == "warning"
+    assert rule.finding(published, "odd", severity="error").severity == "error"
+    assert Said().finding(published, "odd").severity == "warning"
+    rule.overridden = "warning"
+    assert rule.finding(published, "odd").severity == "warning"

@@ -7,7 +7,31 @@ from dataclasses import replace
 
 from initlint.evidence import Evidence
 from initlint.finding import SEVERITIES, Finding, Location, Site, Suggestion
-from initlint.rule import Relation, Rule, subjects
+from initlint.rule import LEVELS, Level, Relation, Rule, subjects
+
+#: Which levels explain a finding about the run of a model, and where. Memory, numbers and normalisations
+#: spoil all that is computed from them, and loss and gradients come from all layers together. Whether a slip
+#: in writing, a recipe or a comparison does harm is another question: these explain nothing here.
+IN_RUN: Mapping[Level, Mapping[Level, Relation]] = {
+    "normalisation": {"memory": "same", "non-finite": "same"},
+    "signal": {
+        "memory": "upstream",
+        "non-finite": "upstream",
+        "normalisation": "upstream",
+        "value": "same",
+        "draw": "same",
+        "scale": "same",
+    },
+    "outcome": {
+        "memory": "anywhere",
+        "non-finite": "anywhere",
+        "normalisation": "anywhere",
+        "draw": "anywhere",
+        "value": "same",
+        "scale": "same",
+        "signal": "same",
+    },
+}
 
 
 def settle(findings: Sequence[Finding], rules: Iterable[Rule], model: Evidence) -> tuple[Finding, ...]:
@@ -15,9 +39,9 @@ def settle(findings: Sequence[Finding], rules: Iterable[Rule], model: Evidence) 
 
     A note never explains anything worse than itself; a warning that explains an error becomes one.
     """
-    explained_by = {rule.name: rule.explained_by for rule in rules}
+    known = {rule.name: rule for rule in rules}
     positions = _positions(model)
-    parents = [_parent(i, findings, explained_by, positions) for i in range(len(findings))]
+    parents = [_parent(i, findings, known, positions) for i in range(len(findings))]
     consequences: dict[int, list[Finding]] = {}
     for i, finding in enumerate(findings):
         root = _root(i, parents)
@@ -29,6 +53,22 @@ def settle(findings: Sequence[Finding], rules: Iterable[Rule], model: Evidence) 
         if _root(i, parents) == i
     ]
     return tuple(sorted(fold(roots), key=lambda f: (-SEVERITIES.index(f.severity), f.code)))
+
+
+def relation(cause: Rule | type[Rule], effect: Rule | type[Rule]) -> Relation | None:
+    """Where a finding of `cause` explains one of `effect`; None: nowhere.
+
+    An exception of either rule decides; else an earlier level explains a later one on the same tensor or
+    module, and one about the run where `IN_RUN` says. "Same" is the tensor or module that the effect names
+    first: what it names further may be wrong without the cause.
+    """
+    if cause.name in effect.explained_by:
+        return effect.explained_by[cause.name]
+    if effect.name in cause.explained_by or cause.level is None or effect.level is None:
+        return None
+    if effect.level in IN_RUN:
+        return IN_RUN[effect.level].get(cause.level)
+    return "same" if LEVELS.index(cause.level) < LEVELS.index(effect.level) else None
 
 
 def fold(findings: Iterable[Finding]) -> list[Finding]:
@@ -79,18 +119,18 @@ def _with_consequences(finding: Finding, consequences: list[Finding]) -> Finding
 def _parent(
     i: int,
     findings: Sequence[Finding],
-    explained_by: Mapping[str, Mapping[str, Relation]],
+    rules: Mapping[str, Rule],
     positions: Mapping[str, int],
 ) -> int | None:
     finding = findings[i]
-    causes = explained_by.get(finding.rule, {})
+    rule = rules[finding.rule]
     candidates = [
-        (relation != "same", _position(cause, positions), j)
+        (reach != "same", _position(cause, positions), j)
         for j, cause in enumerate(findings)
-        if (relation := causes.get(cause.rule)) is not None
+        if (reach := relation(rules[cause.rule], rule)) is not None
         and j != i
         and not (cause.severity == "note" and finding.severity != "note")
-        and _related(relation, cause, finding, positions)
+        and _related(reach, cause, finding, positions)
     ]
     return min(candidates)[2] if candidates else None
 
@@ -98,7 +138,7 @@ def _parent(
 def _related(relation: Relation, cause: Finding, finding: Finding, positions: Mapping[str, int]) -> bool:
     match relation:
         case "same":
-            return any(_overlap(a, b) for a in subjects(cause) for b in subjects(finding))
+            return any(_overlap(name, finding.subject) for name in subjects(cause))
         case "upstream":
             return _position(cause, positions) <= _position(finding, positions)
         case "anywhere":

@@ -112,12 +112,14 @@ def reasons(rule: type[Rule]) -> dict[str, str]:
 
 
 def _facts(rule: type[Rule]) -> str:
-    """Severity, what has to be measured, and which findings explain this one."""
+    """Severity, what has to be measured, and what explains a finding."""
     facts = [f"Severity: {rule.severity}."]
     if rule.needs:
         facts.append(f"Needs: {', '.join(need for need in NEEDS if need in rule.needs)}.")
+    if rule.level is not None:
+        facts.append(f"Level: {rule.level}.")
     if rule.explained_by:
-        facts.append(f"Shown under: {', '.join(sorted(rule.explained_by))}.")
+        facts.append(f"Also shown under: {', '.join(sorted(rule.explained_by))}.")
     return " ".join(facts)
 
 

@@ -44,6 +44,7 @@ class TooWide(Rule):
     name = "too-wide"
     severity = "note"
     needs = frozenset({"probe", "statistics"})
+    level = "draw"
     explained_by: ClassVar[dict[str, Relation]] = {"constant-weight": "same"}
     examples = (Example(wide, finds=("weight", ""), options={"limit": 1.5}), Example(narrow))
 
@@ -77,7 +78,7 @@ def test_page() -> None:
     assert text.startswith(
         "# IL999 too-wide\n\nA layer that is too wide.\n\nSeverity: note. Needs: statistics, probe."
     )
-    assert "Shown under: constant-weight." in text
+    assert "Level: draw. Also shown under: constant-weight." in text
     assert "- `limit = 0.9`: a door is 90 cm wide, and a hand 9\n" in text
     assert '- `unit = "m"`: the metre # of Paris\n- `strict = false`\n' in text
     assert "In `weight`, the whole model with `limit = 1.5`:\n\n```python\ndef wide() -> nn.Module:\n" in text
