@@ -59,8 +59,7 @@ def relation(cause: Rule | type[Rule], effect: Rule | type[Rule]) -> Relation | 
     """Where a finding of `cause` explains one of `effect`; None: nowhere.
 
     An exception of either rule decides; else an earlier level explains a later one on the same tensor or
-    module, and one about the run where `IN_RUN` says. "Same" is the tensor or module that the effect names
-    first: what it names further may be wrong without the cause.
+    module, and one about the run where `IN_RUN` says.
     """
     if cause.name in effect.explained_by:
         return effect.explained_by[cause.name]
@@ -138,7 +137,7 @@ def _parent(
 def _related(relation: Relation, cause: Finding, finding: Finding, positions: Mapping[str, int]) -> bool:
     match relation:
         case "same":
-            return any(_overlap(name, finding.subject) for name in subjects(cause))
+            return any(_overlap(a, b) for a in subjects(cause) for b in subjects(finding))
         case "upstream":
             return _position(cause, positions) <= _position(finding, positions)
         case "anywhere":
