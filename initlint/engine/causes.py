@@ -122,12 +122,14 @@ def _parent(
     positions: Mapping[str, int],
 ) -> int | None:
     finding = findings[i]
-    rule = rules[finding.rule]
+    rule = rules.get(finding.rule)  # a pack may name a finding as it likes: one of no known rule stands alone
     candidates = [
         (reach != "same", _position(cause, positions), j)
         for j, cause in enumerate(findings)
-        if (reach := relation(rules[cause.rule], rule)) is not None
-        and j != i
+        if j != i
+        and rule is not None
+        and cause.rule in rules
+        and (reach := relation(rules[cause.rule], rule)) is not None
         and not (cause.severity == "note" and finding.severity != "note")
         and _related(reach, cause, finding, positions)
     ]

@@ -186,6 +186,13 @@ def test_a_rule_without_a_level_stands_alone() -> None:
     assert not [rule.name for rule in RULES if relation(alone, rule) or relation(rule, alone)]
 
 
+def test_a_finding_of_no_known_rule_stands_alone() -> None:
+    found = settle(
+        [finding("draw", "a.weight"), finding("nobody", "a.weight")], [ranked("draw", "draw")], chain()
+    )
+    assert sorted(names(found)) == ["draw:a.weight", "nobody:a.weight"]
+
+
 def test_levels_of_a_run_reach_as_far_as_their_cause() -> None:
     rules = [ranked(level, level) for level in LEVELS]
     model = chain("a", "b")
