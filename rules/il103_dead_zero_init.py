@@ -35,6 +35,7 @@ class DeadZeroInit(Rule):
     severity = "error"
     level = "value"
     needs = frozenset({"statistics", "graph", "probe", "confirmation"})
+    explained_by = {"discarded-write": "same"}
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         for weight in frozen_zeros(model):

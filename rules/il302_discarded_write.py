@@ -27,7 +27,6 @@ class DiscardedWrite(Rule):
     code = "IL302"
     name = "discarded-write"
     severity = "error"
-    level = "write"
     needs = frozenset({"provenance"})
 
     _remedies = {

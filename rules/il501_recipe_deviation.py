@@ -27,7 +27,7 @@ class RecipeDeviation(Rule):
     severity = "note"
     level = "recipe"
     needs = frozenset({"provenance", "statistics", "graph", "probe"})
-    explained_by = {"inconsistent-init": "same"}
+    explained_by = {"inconsistent-init": "same", "discarded-write": "same"}
 
     def check(self, model: Evidence) -> Iterator[Finding]:
         reported: set[str] = set()
