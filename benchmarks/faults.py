@@ -79,8 +79,23 @@ def squashed_weights(architecture: Architecture, model: nn.Module) -> list[str]:
 
 
 def weights_and_embeddings(architecture: Architecture, model: nn.Module) -> list[str]:
-    tables = [f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)]
-    return [*weights(model), *tables] if len(tables) > 1 else list(weights(model))
+    return [*weights(model), *tables(architecture, model)]
+
+
+def tables(architecture: Architecture, model: nn.Module) -> list[str]:
+    """Embeddings, if there are several that may be added to each other."""
+    found = [f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)]
+    return found if len(found) > 1 else []
+
+
+def branch_ends(architecture: Architecture, model: nn.Module) -> list[str]:
+    """Weights but the last that may be small: most of them end a residual branch."""
+    return [name for name in list(weights(model))[:-1] if architecture.may_be_small(name)]
+
+
+def last_weight(architecture: Architecture, model: nn.Module) -> list[str]:
+    """The head, in nearly every model."""
+    return list(weights(model))[-1:]
 
 
 def zeros_in_series(architecture: Architecture, model: nn.Module) -> list[str]:
@@ -244,13 +259,16 @@ def zeros(model: nn.Module, place: str) -> Names:
     return (place, *chosen)
 
 
-def gain_three(model: nn.Module, place: str) -> Names:
-    """One weight, or every weight, with a gain of three."""
-    chosen = [place] if place else list(weights(model))
-    for name in chosen:
-        weight = model.get_parameter(name)
-        nn.init.normal_(weight, std=3 / math.sqrt(inputs_of(model, name)))
-    return tuple(chosen)
+def redrawn(gain: float) -> Callable[[nn.Module, str], Names]:
+    """One weight, or every weight, drawn with a gain."""
+
+    def write(model: nn.Module, place: str) -> Names:
+        chosen = [place] if place else list(weights(model))
+        for name in chosen:
+            nn.init.normal_(model.get_parameter(name), std=gain / math.sqrt(inputs_of(model, name)))
+        return tuple(chosen)
+
+    return write
 
 
 def linear_gain(model: nn.Module, place: str) -> Names:
@@ -348,8 +366,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault("zero", zeros_in_series, zeros, real="stays zero"),
     Fault("× 100", weights_and_embeddings, scaled(100)),
     Fault("× 0.01", hidden_weights, scaled(0.01)),
-    Fault("gain 3, one layer", all_weights, gain_three),
-    Fault("gain 3, plain stack", plain_stacks, gain_three),
+    Fault("gain 3, one layer", all_weights, redrawn(3.0)),
+    Fault("gain 3, plain stack", plain_stacks, redrawn(3.0)),
     Fault("linear gain before ReLU", rectified_stacks, linear_gain),
     Fault("wrong fan", uneven_weights, wrong_fan),
     Fault("transposed fan", uneven_matrices, transposed_fan),
