@@ -27,27 +27,7 @@ ROWS = {threshold.name.partition(",")[0] for threshold in THRESHOLDS}
 JUDGED = ("IL202", "IL203", "IL208", "IL210", "IL401", "IL402", "IL403", "IL404", "IL405", "IL406", "IL407")
 
 
-#: Constants outside their gaps, about which nobody has decided yet.
-UNDECIDED = {
-    "symptoms.GROWTH": "a published squeeze layer reaches 8.9",
-    "symptoms.DISPROPORTION, large weights": "beyond the median fault: 100 would do for large weights",
-    "IL406.factor": "beyond the median fault: 2000 would do",
-}
-
-
-@pytest.mark.parametrize(
-    "threshold",
-    [
-        pytest.param(
-            threshold,
-            id=threshold.name,
-            marks=[pytest.mark.xfail(reason=UNDECIDED[threshold.name], strict=True)]
-            if threshold.name in UNDECIDED
-            else [],
-        )
-        for threshold in THRESHOLDS
-    ],
-)
+@pytest.mark.parametrize("threshold", THRESHOLDS, ids=lambda threshold: threshold.name)
 def test_a_constant_lies_in_its_gap_or_has_none(threshold: Threshold) -> None:
     found = gap(threshold, MEASURED)
     assert found.holds(threshold.value) != (threshold.name in WITHOUT_GAP), (threshold.value, found)
@@ -156,7 +136,7 @@ class Longer(Rule):
 
 
 def test_critical_value_is_where_a_rule_begins_to_speak() -> None:
-    figures, model = critical(Longer, Longer, "limit", 1e-6, 1e9), Evidence("Model")
+    figures, model = critical(Longer, Longer, "limit", 1e-6, 1e9), Evidence()
     assert list(figures(model, None)) == [pytest.approx(3.7, rel=0.003)]
     assert list(figures(model, ("layer.weight",))) == [pytest.approx(3.7, rel=0.003)]
     assert not list(figures(model, ("other.weight",)))

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 SATURATED = 0.4  # share of outputs on the flat part: 1.5 times the most that healthy published models show
 CONFIDENT = 2.0  # initial cross-entropy in units of ln(classes), the loss of uniform predictions
-GROWTH = 8.0  # output over input of one layer: squeeze layers of published models reach 7
+GROWTH = 10.0  # output over input of one layer: squeeze layers of published models reach 8.9
 DECAY = 1 / 50  # likewise downwards: matrices of std 0.02 with two inputs reach 1/35
 DROWNED = 20.0  # residual branch over stream: first blocks behind embeddings of std 0.02 reach 16
 FLAT = 4.0  # pre-activation beyond which a sigmoid has less than a tenth of its slope
-DISPROPORTION = 1000.0  # gradient over value, against the median weight: stems of healthy models reach 900
+DISPROPORTION = 1000.0  # gradient over value of a small weight, against the median weight's
+STARVED = 100.0  # how many times smaller than the median's that of a large one is: healthy models reach 34
 
 SymptomKind = Literal["saturation", "logits", "growth", "decay", "drowning", "gradient"]
 
@@ -283,7 +284,7 @@ def residual_sums(model: Evidence, signal: Signal) -> Iterator[Signal]:
 
 def _gradient(model: Evidence, weight: Weight, *, small: bool) -> Symptom | None:
     ratio = disproportion(model, weight)
-    if not ratio or (lost(model, weight, ratio) if small else ratio) < DISPROPORTION:
+    if not ratio or (lost(model, weight, ratio) < STARVED if small else ratio < DISPROPORTION):
         return None
     text = (
         f"its gradient over its values is {1 / ratio:.3g} times smaller than the median weight's"

@@ -20,14 +20,14 @@ FINE = Scale(rms=1.0, mean=0.0, std=1.0, absmax=3.0, zeros=0.0)
 
 def rule(name: str, **explained_by: Relation) -> Rule:
     relations = {cause.replace("_", "-"): relation for cause, relation in explained_by.items()}
-    made: type[Rule] = type(name, (Rule,), {"name": name, "code": name, "explained_by": relations})
-    return made()
+    made: Rule = type(name, (Rule,), {"name": name, "code": name, "explained_by": relations})()
+    return made
 
 
 def ranked(name: str, level: Level | None) -> Rule:
     """A rule of a pack that says no more than its level."""
-    made: type[Rule] = type(name, (Rule,), {"name": name, "code": name, "level": level})
-    return made()
+    made: Rule = type(name, (Rule,), {"name": name, "code": name, "level": level})()
+    return made
 
 
 def finding(rule_name: str, subject: str, severity: Severity = "warning", line: int | None = None) -> Finding:
