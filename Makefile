@@ -25,7 +25,7 @@ contracts:  ## check who imports whom
 
 pages:  ## write the pages and tables that come from code: rules, evidence, rooms
 	$(PYTHON) -m initlint.report.pages docs/rules README.md
-	$(PYTHON) -m initlint.handbook docs
+	$(PYTHON) docs/handbook.py docs
 
 check-pages:  ## check that those pages, and what other pages say of the code, are up to date
 	$(PYTHON) -m pytest tests/report/test_pages.py tests/test_documents.py

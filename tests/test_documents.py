@@ -13,10 +13,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
+import handbook
 import pytest
 
 import initlint
-from initlint import evidence, handbook, registry
+from initlint import evidence, registry
 from initlint.analysis import recipes
 from initlint.evidence import SignalKind
 

@@ -1,6 +1,6 @@
 """The tables of the pages for contributors: records and signals, rooms and modules, who may import whom.
 
-`python -m initlint.handbook docs` writes them anew, from the source and from the contracts in pyproject.toml.
+`python docs/handbook.py docs` writes them anew, from the source and from the contracts in pyproject.toml.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 
+import initlint
 from initlint import evidence
 from initlint.graph import aten, operator_kind
 
@@ -87,7 +88,7 @@ def tables(project: Path) -> dict[str, str]:
 
 def _rooms() -> Iterator[str]:
     """Each room: what it is, what it exports, and its modules."""
-    folder = Path(__file__).parent
+    folder = Path(initlint.__file__).parent
     for room in sorted(path.parent for path in folder.glob("*/__init__.py")):
         package = import_module(f"initlint.{room.name}")
         exports = ", ".join(f"`{name}`" for name in vars(package).get("__all__", ())) or "its modules"
