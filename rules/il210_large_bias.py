@@ -99,9 +99,8 @@ def _dense(model: Evidence, bias: UsedTensor) -> bool:
 
 def _taken_out(model: Evidence, bias: UsedTensor) -> bool:
     """The mean of every unit is subtracted again, or a softmax cancels what all its choices share."""
-    use, weight = bias.use, model.weight_of(bias)
-    fused = weight is not None and weight.use.parts > 1
-    if use.activation == "softmax" and not fused:  # of fused projections the values reach the output
+    use = bias.use
+    if use.activation == "softmax" and use.parts == 1:  # of fused projections the values reach the output
         return bias.statistics.constant if use.reaches_output else not symptoms.is_saturated(model, bias)
     if not use.normalised_after:
         return False

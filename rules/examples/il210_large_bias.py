@@ -101,6 +101,22 @@ def queries_keys_and_values() -> nn.Module:
     return Attention()
 
 
+def offsets_of_one_part_that_a_softmax_cancels() -> nn.Module:
+    class Mixer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.Linear(32, 32)
+            self.offsets = nn.Parameter(torch.linspace(5.0, 12.0, 16))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            values, scores = self.parts(x).chunk(2, -1)
+            shares = (scores + self.offsets).softmax(1)  # over positions: each offset adds to all of them
+            mixed: torch.Tensor = (shares * values).sum(1)
+            return mixed
+
+    return nn.Sequential(Mixer(), nn.Linear(16, 4))
+
+
 def gate_that_starts_closed() -> nn.Module:
     class Gated(nn.Module):
         def __init__(self) -> None:
@@ -136,6 +152,7 @@ examples = (
     Example(forget_gate_bias, inputs=normal(4, 6, 32)),
     Example(detection_prior, inputs=normal(16, 32)),
     Example(prior_of_one_in_a_hundred_thousand, inputs=normal(4, 6, 32)),
+    Example(offsets_of_one_part_that_a_softmax_cancels, inputs=normal(4, 6, 32)),
     Example(gate_that_starts_closed, inputs=normal(16, 32)),
     Example(steps_of_a_state_space, inputs=normal(16, 32)),
 )
