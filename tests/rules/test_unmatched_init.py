@@ -1,4 +1,4 @@
-"""What the options of IL304 decide: how alike two spellings must be."""
+"""What the options of IL318 decide: how alike two spellings must be."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 from initlint import registry
 from initlint.engine.examine import examine
 
-RULE = registry.load().find("IL304")
+RULE = registry.load().find("IL318")
 
 
 class Flagged(nn.Linear):
