@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from initlint import Location, Rule
 from initlint.analysis.families import numberless
+from initlint.analysis.locations import drawing_lines, listed, seeding_lines
 
 if TYPE_CHECKING:
-    from initlint import Evidence, Finding, Site, Tensor
+    from initlint import Evidence, Finding, Tensor
 
 
 class IdenticalSiblings(Rule):
@@ -52,13 +53,13 @@ class IdenticalSiblings(Rule):
         copied = any(p.provenance.copied_from for p in group)
         numbered = len({numberless(p.name) for p in group}) < len(group)
         last = others[0].provenance.last_write
-        seeded = _seeded(group)
+        seeded = seeding_lines(group)
         how = f", made by {last.operation}" if copied and last and not last.default else ""
         if seeded:
             how = ", the generator seeded anew before each"
         return self.finding(
             first,
-            f"{len(group)} parameters hold the same random values{how}: {_listed(group)}",
+            f"{len(group)} parameters hold the same random values{how}: {listed(group)}",
             measured={"identical": len(group)},
             expected={"identical": 1},
             help="initialise the copies again, each with values of its own"
@@ -69,7 +70,10 @@ class IdenticalSiblings(Rule):
             else "note",  # a copy under another name is meant to be one
             related=[p.name for p in others],
             site=seeded[0] if seeded else None,
-            locations=(*(Location(line, "seeded here as well") for line in seeded[1:]), *_story(group)),
+            locations=(
+                *(Location(line, "seeded here as well") for line in seeded[1:]),
+                *drawing_lines(group),
+            ),
         )
 
     def _slices(self, weight: Tensor) -> Iterator[Finding]:
@@ -90,31 +94,5 @@ class IdenticalSiblings(Rule):
                     measured={"identical": copies + 1},
                     expected={"identical": 1},
                     help="draw every slice of the stack on its own",
-                    locations=_story([weight]),
+                    locations=drawing_lines([weight]),
                 )
-
-
-def _seeded(group: Sequence[Tensor]) -> tuple[Site, ...]:
-    """The lines that seeded torch's generator, each time anew, before each was drawn, the last one first."""
-    found = {p.provenance.seeding for p in group if p.provenance.copied_from is None}
-    distinct = sorted((s for s in found if s is not None), key=lambda seeding: -seeding.order)
-    return tuple(dict.fromkeys(s.site for s in distinct)) if len(distinct) == len(group) else ()
-
-
-def _listed(group: Sequence[Tensor]) -> str:
-    names = [p.name for p in group]
-    return ", ".join(names) if len(names) < 4 else f"{names[0]}, {names[1]}, … {names[-1]}"
-
-
-def _story(group: Sequence[Tensor]) -> Iterator[Location]:
-    """The lines that drew or copied the values, and those that called them."""
-    seen = set()
-    for parameter in group:
-        origin = parameter.provenance
-        places = [(origin.construction, "constructed here")]
-        for write in (*origin.writes[-1:], *origin.origins):
-            places += [(site, f"{write.operation} here") for site in (write.site, *write.callers)]
-        for site, what in places:
-            if site is not None and site not in seen and site.package is None:
-                seen.add(site)
-                yield Location(site, what)

@@ -78,9 +78,8 @@ def _lost(tensor: Tensor, figures: Statistics) -> int:
         return figures.zeros if drawn and (figures.zeros == figures.count or all_small) else 0
     given = bool(numbers) and all(numbers)
     if "other" in last.arguments:  # a factor: what it multiplied must have been something
-        given = given and any(
-            map(_is_something, (*tensor.provenance.writes[-2:-1], *tensor.provenance.origins))
-        )
+        multiplied = (*tensor.provenance.writes[-2:-1], *tensor.provenance.origins)
+        given = given and any(map(_is_something, multiplied))
     return figures.zeros if figures.zeros == figures.count and given else 0
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import hypot, isclose, sqrt
+from math import hypot, sqrt
 from typing import TYPE_CHECKING
 
 from initlint import Rule
+from initlint.analysis.norms import inverse_lengths
 from initlint.analysis.remedies import fill
 
 if TYPE_CHECKING:
-    from initlint import Evidence, Finding, Tensor, Use, UsedTensor, Weight, Write
+    from initlint import Evidence, Finding, Tensor, Use, Write
 
 
 class NormScale(Rule):
@@ -64,39 +65,17 @@ class NormScale(Rule):
 
     def _inverted(self, model: Evidence) -> Iterator[Finding]:
         """A length of 1/√n for vectors of n values, as the probe shows (√n in Nguyen & Salazar, 2019)."""
-        for gain in model.used_parameters:
-            figures, use = gain.statistics, gain.use
-            if gain.elements != 1 or figures.mean <= 0:
-                continue
-            if use.role != "scalar" or not use.normalised_before or use.wiring.cosine or use.wiring.steps:
-                continue
-            for reader in model.weights:
-                taken = _taken(model, gain, reader)
-                n = reader.use.fan_in
-                if taken is None or not n or not isclose(figures.mean * sqrt(n), 1, rel_tol=1e-3):
-                    continue
-                if isclose(taken * n, 1, rel_tol=0.1):
-                    yield self.finding(
-                        gain,
-                        f"vectors of {n} values are normalised to the length {figures.mean:.3g} = 1/√{n}: "
-                        f"{reader.name} takes in values of rms {taken:.3g}",
-                        measured={"length": figures.mean, "rms": taken},
-                        expected={"length": sqrt(n), "rms": 1.0},
-                        help=f"set it to √{n} = {sqrt(n):.3g}",
-                        related=[reader.name],
-                    )
-                    break
-
-
-def _taken(model: Evidence, gain: UsedTensor, reader: Weight) -> float | None:
-    """Rms of what a weight takes in, if a gain is applied in front of it with no weight between."""
-    one, other = gain.use, reader.use
-    if other.depth != one.depth + 1:
-        return None
-    if one.wiring.sources != other.wiring.sources:
-        return None
-    signal = model.output_of(reader)
-    return signal.input_rms if signal is not None else None
+        for gain, reader, n, taken in inverse_lengths(model):
+            length = gain.statistics.mean
+            yield self.finding(
+                gain,
+                f"vectors of {n} values are normalised to the length {length:.3g} = 1/√{n}: "
+                f"{reader.name} takes in values of rms {taken:.3g}",
+                measured={"length": length, "rms": taken},
+                expected={"length": sqrt(n), "rms": 1.0},
+                help=f"set it to √{n} = {sqrt(n):.3g}",
+                related=[reader.name],
+            )
 
 
 def _meant(draw: Write) -> bool:

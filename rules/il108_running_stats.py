@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import hypot, isinf
+from math import isinf
 from typing import TYPE_CHECKING
 
 from initlint import Location, Rule
-from initlint.analysis.locations import callers
+from initlint.analysis.locations import callers, last_writes
 from initlint.analysis.remedies import fill
-from initlint.analysis.running_averages import divisors, has_counter, neutral_start, outdated_copies
+from initlint.analysis.running_averages import astray, divisors, outdated_copies
 
 if TYPE_CHECKING:
-    from initlint import Coupling, Evidence, Finding, Statistics, Tensor
-
-DRAWING = frozenset({"rand", "randn"})
+    from initlint import Coupling, Evidence, Finding
 
 
 class RunningStats(Rule):
@@ -40,7 +38,7 @@ class RunningStats(Rule):
 
     #: Root mean square distance from zero (means) or one (variances) of drawn values.
     distance: float = 0.5
-    #: What enters a layer over what the signal was before, where a buffer of zeros is divided by.
+    #: What enters a layer over what the signal was before it was divided by a buffer of zeros.
     blown_up: float = 100.0
     #: Relative distance of means from sums / counts at the start.
     disagreement: float = 0.1
@@ -52,59 +50,41 @@ class RunningStats(Rule):
         yield from self._outdated(model)
 
     def _started(self, model: Evidence) -> Iterator[Finding]:
-        for buffer in model.buffers:
-            figures, start = buffer.statistics, neutral_start(model, buffer)
-            if figures is None or start is None or figures.nans or buffer.provenance.unwritten:
-                continue
-            if (start == 1 and figures.minimum < 0) or self._departs(model, buffer, figures, start):
-                spread = f" to {figures.maximum:.3g}" if not figures.constant else ""
-                yield self.finding(
-                    buffer,
-                    f"a running {'variance' if start else 'mean'} starts at {figures.minimum:.3g}{spread}",
-                    measured={"minimum": figures.minimum, "maximum": figures.maximum},
-                    expected={"minimum": start, "maximum": start},
-                    help=f"start it at {start:g}",
-                    suggestion=fill(buffer, start),
-                    locations=callers(last) if (last := buffer.provenance.last_write) is not None else (),
-                )
-
-    def _departs(self, model: Evidence, buffer: Tensor, figures: Statistics, start: float) -> bool:
-        if figures.constant:
-            corrected = figures.mean == 0 and has_counter(model, buffer)
-            return figures.mean != start and not corrected
-        last = buffer.provenance.last_write
-        draws = last is not None and (last.via == "initialiser" or last.function in DRAWING)
-        drawn = last is not None and last.kind == "random" and draws
-        return drawn and hypot(figures.mean - start, figures.std) > self.distance
+        for buffer, figures, start in astray(model, self.distance):
+            spread = f" to {figures.maximum:.3g}" if not figures.constant else ""
+            yield self.finding(
+                buffer,
+                f"a running {'variance' if start else 'mean'} starts at {figures.minimum:.3g}{spread}",
+                measured={"minimum": figures.minimum, "maximum": figures.maximum},
+                expected={"minimum": start, "maximum": start},
+                help=f"start it at {start:g}",
+                suggestion=fill(buffer, start),
+                locations=callers(buffer.provenance.last_write),
+            )
 
     def _divided(self, model: Evidence) -> Iterator[Finding]:
-        for buffer, factor in divisors(model):
-            if factor > self.blown_up:
-                much = "is not finite" if isinf(factor) else f"comes out {factor:.3g} times larger"
-                yield self.finding(
-                    buffer,
-                    f"starts at 0, and the signal is divided by it: it {much}",
-                    measured={"value": 0.0, "growth": factor},
-                    expected={"value": "a variance or scale of 1"},
-                    help="start it so that the division leaves the signal as it is",
-                )
+        for buffer, factor in divisors(model, self.blown_up):
+            much = "is not finite" if isinf(factor) else f"comes out {factor:.3g} times larger"
+            yield self.finding(
+                buffer,
+                f"starts at 0, and the signal is divided by it: it {much}",
+                measured={"value": 0.0, "growth": factor},
+                expected={"value": "a variance or scale of 1"},
+                help="start it so that the division leaves the signal as it is",
+            )
 
     def _uncoupled(self, coupling: Coupling, model: Evidence) -> Finding:
-        nothing = isinf(coupling.disagreement)
+        off = f"is off by {coupling.disagreement:.3g} of its size"
         return self.finding(
             model.by_name[coupling.sums],
             f"{coupling.means} is recomputed as {coupling.sums} / {coupling.counts}, which at the start "
-            + ("divides by zero" if nothing else f"is off by {coupling.disagreement:.3g} of its size")
-            + f": the first training step changes its norm by a factor of {coupling.jump:.3g}",
+            f"{'divides by zero' if isinf(coupling.disagreement) else off}"
+            f": the first training step changes its norm by a factor of {coupling.jump:.3g}",
             measured={"disagreement": coupling.disagreement},
             expected={"disagreement": 0.0},
             help=f"start {coupling.sums} at {coupling.means} × {coupling.counts}",
             related=[coupling.counts, coupling.means],
-            locations=[
-                Location(last.site, f"{name} written by {last.operation}")
-                for name in (coupling.means, coupling.counts)
-                if (last := model.by_name[name].provenance.last_write) is not None
-            ],
+            locations=last_writes(model.named((coupling.means, coupling.counts))),
         )
 
     def _outdated(self, model: Evidence) -> Iterator[Finding]:

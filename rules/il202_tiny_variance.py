@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Location, Rule, Weight, theory
+from initlint import Location, Rule, theory
 from initlint.analysis import symptoms
+from initlint.analysis.families import is_written_with_head
 from initlint.analysis.remedies import redraw
+from initlint.analysis.sums import drowned_branches
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding
@@ -57,7 +59,7 @@ class TinyVariance(Rule):
                 continue
             if use.reaches_output or use.ends_residual or figures.std >= self.usual:
                 continue
-            if _in_head(model, weight) or symptoms.is_held_open(model, weight):
+            if is_written_with_head(model, weight) or symptoms.is_held_open(model, weight):
                 continue
             expected = theory.expected_std(use.fan_in, use.activation)
             seen = symptoms.of_scale(model, weight, expected, ratio=self.ratio, large=False)
@@ -78,45 +80,13 @@ class TinyVariance(Rule):
 
     def _summands(self, model: Evidence) -> Iterator[Finding]:
         """Branches that are lost in a sum with another one, of a weight that was drawn larger."""
-        for total in model.signals:
-            if total.residual or total.leaves or total.operands is None or len(total.summands) != 2:
-                continue
-            small, large = sorted(zip(total.operands, total.summands, strict=True))
-            if len(small[1]) != 1 or len(large[1]) != 1 or not 0 < small[0] * self.lost < large[0]:
-                continue
-            mine, other = model.by_name[small[1][0]], model.by_name[large[1][0]]
-            if not isinstance(mine, Weight) or not isinstance(other, Weight):
-                continue
-            if not (_drawn(mine) and _drawn(other)) or mine.gain * self.lost > other.gain:
-                continue
+        for mine, small, other, large in drowned_branches(model, self.lost):
             yield self.finding(
                 mine,
-                f"its output of rms {small[0]:.3g} is added to that of {other.name}, of rms {large[0]:.3g}, "
+                f"its output of rms {small:.3g} is added to that of {other.name}, of rms {large:.3g}, "
                 "and lost in it",
-                measured={"std": mine.statistics.std, "summand": small[0]},
-                expected={"std": other.statistics.std, "summand": large[0]},
+                measured={"std": mine.statistics.std, "summand": small},
+                expected={"std": other.statistics.std, "summand": large},
                 help="draw both branches at one scale",
                 locations=[Location(other.site, f"{other.name} is drawn here")] if other.site else (),
             )
-
-
-def _drawn(weight: Weight) -> bool:
-    """A matrix or kernel that the model's own code drew, neither a head nor the end of a branch."""
-    use, write = weight.use, weight.provenance.last_write
-    if use.role not in ("matrix", "kernel") or use.reaches_output or use.ends_residual:
-        return False
-    return write is not None and not write.default and write.kind == "random"
-
-
-def _in_head(model: Evidence, weight: Weight) -> bool:
-    """The line that wrote it wrote the output layer behind it too, and nothing in front of it."""
-    written = weight.provenance.last_write
-    if written is None or written.default:
-        return False
-    before = [model.by_name[name] for name in weight.use.wiring.sources]
-    behind = [w for w in model.weights if w.use.reaches_output and weight.name in w.use.wiring.sources]
-    return (
-        bool(before and behind)
-        and all(w.site == weight.site for w in behind)
-        and all(w.site != weight.site for w in before)
-    )

@@ -6,16 +6,15 @@ from collections.abc import Iterator
 from math import log
 from typing import TYPE_CHECKING
 
-from initlint import Rule, theory
+from initlint import Rule
 from initlint.analysis import symptoms
-from initlint.analysis.chains import chains
-from initlint.analysis.fans import root_slip
+from initlint.analysis.chains import chains, suited_gains
+from initlint.analysis.fans import visible_root_slips
 from initlint.analysis.remedies import redraw
 
 if TYPE_CHECKING:
-    from initlint import Evidence, Finding, Weight
+    from initlint import Evidence, Finding
     from initlint.analysis.chains import Chain
-    from initlint.analysis.fans import RootSlip
 
 
 class GainMismatch(Rule):
@@ -45,12 +44,11 @@ class GainMismatch(Rule):
     slip: float = 2.0
     #: Growth or shrinkage at the end of a chain, predicted and measured: √2 a layer reaches it in four.
     total: float = 3.0
-    #: Where that comes to a warning: five layers of Xavier before ReLU; three or four, as in graph networks,
-    #: do not.
+    #: Where that is a warning: five layers of Xavier before ReLU come to it, four of a graph network do not.
     visible: float = 5.0
 
     def check(self, model: Evidence) -> Iterator[Finding]:
-        slips = list(self._slips(model))
+        slips = list(visible_root_slips(model, self.slip))
         for weight, slip in slips:
             harms = slip.written < slip.meant or symptoms.of_excess(model, weight)
             yield self.finding(
@@ -66,17 +64,8 @@ class GainMismatch(Rule):
             if not reported & {weight.name for weight in chain.weights}:
                 yield from self._unsuited(model, chain)
 
-    def _slips(self, model: Evidence) -> Iterator[tuple[Weight, RootSlip]]:
-        """Weights whose scale lost a root on its way, by enough to be seen behind them."""
-        for weight in model.weights:
-            slip = root_slip(weight)
-            if slip is None or symptoms.is_restored(model, weight):
-                continue
-            if max(slip.meant / slip.written, slip.written / slip.meant) >= self.slip:
-                yield weight, slip
-
     def _unsuited(self, model: Evidence, chain: Chain) -> Iterator[Finding]:
-        low, high = suited(chain.activation)
+        low, high = suited_gains(chain.activation)
         if low / self.ratio <= chain.gain <= high * self.ratio:
             return
         expected = low if chain.gain < low else high
@@ -102,17 +91,10 @@ class GainMismatch(Rule):
             return None
         if (chain.growth < 1) != (predicted < 1):
             return None
-        verb = "grows" if chain.growth > 1 else "shrinks"
-        times = max(chain.growth, 1 / chain.growth)
+        verb, times = ("grows", chain.growth) if chain.growth > 1 else ("shrinks", 1 / chain.growth)
         return f"the signal {verb} {times:.3g} times over {chain.steps} layers"
 
     def _saturation(self, model: Evidence, chain: Chain, expected: float) -> str | None:
         """A bounded activation does not let the signal grow; it goes flat."""
         seen = symptoms.of_excess(model, chain.weights[-1]) if chain.gain > expected else None
         return seen.text if seen is not None and seen.kind == "saturation" else None
-
-
-def suited(activation: str) -> tuple[float, float]:
-    """Gains that suit an activation: what keeps the second moment, and for tanh 1 too (Glorot & Bengio)."""
-    best = theory.gain(activation) or 1.0
-    return (1.0, best) if activation in ("tanh", "softsign", "hardtanh", "elu") else (best, best)

@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Location, Rule, UsedTensor, Weight, theory
+from initlint import Location, Rule, Weight, theory
 from initlint.analysis import symptoms
-from initlint.analysis.signal_path import sources
+from initlint.analysis.sums import is_added_in_each_step, table_in_sum
 
 if TYPE_CHECKING:
-    from initlint import Evidence, Finding, Signal
+    from initlint import Evidence, Finding
 
 
 class EmbeddingScale(Rule):
@@ -47,12 +47,12 @@ class EmbeddingScale(Rule):
 
     def _sums(self, model: Evidence) -> Iterator[Finding]:
         for total in model.signals:
-            loud, quiet = _summands(model, total) if total.operands else (None, None)
+            loud, quiet = table_in_sum(model, total) if total.operands else (None, None)
             if loud is None or quiet is None or total.operands is None or total.across_inputs is None:
                 continue
             large, small = max(total.operands), min(total.operands)
             quiet_tensors = model.named(quiet.weights)
-            if _accumulated(loud, large):
+            if is_added_in_each_step(loud, large):
                 continue
             lost = total.across_inputs < self.drowned < (quiet.across_inputs or 0) / 2
             tables = all(t.use is not None and t.use.role in ("lookup", "table") for t in quiet_tensors)
@@ -94,27 +94,3 @@ class EmbeddingScale(Rule):
                         measured={"std": weight.statistics.std},
                         expected={"std": expected},
                     )
-
-
-def _summands(model: Evidence, total: Signal) -> tuple[UsedTensor | None, Signal | None]:
-    """The drawn table or lookup that is the larger summand, and the signal that is the smaller one.
-
-    A computed table (sinusoidal positions) has the size of its formula.
-    """
-    summands = sources(model, total)
-    quiet = min(summands, key=lambda signal: signal.forward.rms, default=None)
-    loud = [signal for signal in summands if signal is not quiet]
-    names = {name for signal in loud if signal.kind == "weight" for name in signal.weights}
-    if quiet is not None:
-        names |= set(total.weights).difference(quiet.weights, *(signal.weights for signal in loud))
-    tables = [
-        t
-        for t in model.named(sorted(names))
-        if isinstance(t, UsedTensor) and t.use.role in ("table", "lookup") and t.drawn
-    ]
-    return (tables[0], quiet) if len(tables) == 1 else (None, None)
-
-
-def _accumulated(table: UsedTensor, size: float) -> bool:
-    """What is added is far larger than the table: a sum over steps that the table is added to in each."""
-    return table.use.uses > 1 and size > 4 * table.statistics.absmax

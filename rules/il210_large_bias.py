@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import log, sqrt
+from math import log
 from typing import TYPE_CHECKING
 
 from initlint import Rule
 from initlint.analysis import symptoms
 from initlint.analysis.remedies import fill
-from initlint.analysis.signal_path import downstream
+from initlint.analysis.signal_path import downstream, rms_beside
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding, UsedTensor
@@ -47,7 +47,7 @@ class LargeBias(Rule):
             use, figures = bias.use, bias.statistics
             if use.role != "shift" or _taken_out(model, bias):
                 continue
-            spread = _spread(model, bias)
+            spread = rms_beside(model, bias)
             if spread is None or (spread == 0 and not figures.constant) or _beside_zeros(model, bias):
                 continue
             squashed = use.reaches_output or use.activation in ("sigmoid", "softplus", "exp", "logsigmoid")
@@ -64,25 +64,6 @@ class LargeBias(Rule):
                     measured={"rms": figures.rms},
                     expected={"rms": f"below {limit:.3g}"},
                 )
-
-
-def _spread(model: Evidence, bias: UsedTensor) -> float | None:
-    """Rms of what a bias is added to; None where the probe does not tell."""
-    added = model.output_of(bias)
-    if added is not None and bias.name in added.weights and bias.statistics.constant:
-        return added.forward.std
-    weight = model.weight_of(bias)
-    if weight is not None and not weight.use.wiring.unit:
-        if weight.use.role == "gain":
-            return weight.statistics.rms
-        if weight.use.fan_in:
-            signal = model.output_of(weight)
-            arriving = signal.input_rms if signal is not None and signal.input_rms is not None else 1.0
-            return weight.statistics.rms * sqrt(weight.use.fan_in) * arriving
-    signal = model.output_of(bias)
-    if signal is None or signal.across_inputs is None:
-        return None
-    return signal.across_inputs * signal.forward.rms
 
 
 def _beside_zeros(model: Evidence, bias: UsedTensor) -> bool:

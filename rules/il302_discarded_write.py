@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint import Location, Rule
 from initlint.analysis.locations import callers, phrase
+from initlint.analysis.rewrites import lost_together
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding, LostWrite, MemberTest
@@ -39,7 +40,7 @@ class DiscardedWrite(Rule):
     }
 
     def check(self, model: Evidence) -> Iterator[Finding]:
-        for lost, *before in _together(model.lost_writes):
+        for lost, *before in lost_together(model.lost_writes):
             yield self.finding(
                 lost,
                 f"what {phrase(lost.write)} wrote is in no parameter of the model: {_how(lost)}",
@@ -93,13 +94,3 @@ def _handed(test: MemberTest) -> str:
     """Which function was handed a parameter in place of a module."""
     wanted = f"looks for {test.wanted[0]!r} of a module" if test.wanted else "tests for a module"
     return f"{test.site.function} was handed a {test.missed[0].found} where it {wanted}"
-
-
-def _together(lost: Iterable[LostWrite]) -> Iterator[list[LostWrite]]:
-    """Writes that one parameter lost for one reason, the last one first."""
-    groups: dict[object, list[LostWrite]] = {}
-    for entry in lost:
-        alone = entry.write if not entry.subject else None
-        groups.setdefault((entry.subject, entry.reason, entry.source, entry.end, alone), []).append(entry)
-    for group in groups.values():
-        yield sorted(group, key=lambda entry: -entry.write.order)

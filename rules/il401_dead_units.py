@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from initlint import Rule, UsedTensor
 from initlint.analysis.culprits import writers
 from initlint.analysis.locations import signal_locations
-from initlint.analysis.signal_path import upstream, variation
-from initlint.theory import fraction_bound, never_positive
+from initlint.analysis.signal_path import chance_of_dead, still_differs, upstream
+from initlint.theory import fraction_bound
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding, Signal, Tensor
@@ -49,9 +49,9 @@ class DeadUnits(Rule):
     def check(self, model: Evidence) -> Iterator[Finding]:
         for signal in model.signals:
             before = upstream(model, signal)
-            if not signal.dead_units or before is None or not _judged(model, before):
+            if not signal.dead_units or before is None or not still_differs(model, before):
                 continue
-            dead, chance = signal.dead_units / signal.units, _chance(before, signal.shape[0])
+            dead, chance = signal.dead_units / signal.units, chance_of_dead(before, signal.shape[0])
             guilty = writers(model, before)
             every = signal.dead_units == signal.units
             shift = _outweighing(model, before) if every else None
@@ -94,20 +94,3 @@ def _outweighing(model: Evidence, before: Signal) -> float | None:
 
 def _threshold(tensor: Tensor) -> bool:
     return tensor.use is not None and tensor.use.operation == "aten.sub"
-
-
-def _judged(model: Evidence, before: Signal) -> bool:
-    """The layer is not zero on purpose, and what goes into it still differs between inputs."""
-    given = upstream(model, before)
-    return before.forward.absmax > 0 and (
-        given is None or given.across_inputs is None or variation(given) > 0
-    )
-
-
-def _chance(before: Signal, inputs: int) -> float:
-    """How often a unit of a healthy layer whose pre-activations vary as these do is never positive."""
-    if before.across_inputs is None:
-        return 0.5
-    varying = before.across_inputs * before.forward.rms
-    shared = max(before.forward.std**2 - varying**2, 0.0) ** 0.5
-    return never_positive(shared, varying, inputs * before.independence)

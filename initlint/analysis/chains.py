@@ -101,3 +101,9 @@ def _gain(members: list[tuple[Weight, Scheme]]) -> float:
     ]
     known = [gain for gain in gains if gain]
     return exp(fsum(map(log, known)) / len(known)) if known else 1.0
+
+
+def suited_gains(activation: str) -> tuple[float, float]:
+    """Gains that suit an activation: what keeps the second moment, and for tanh 1 too (Glorot & Bengio)."""
+    best = theory.gain(activation) or 1.0
+    return (1.0, best) if activation in ("tanh", "softsign", "hardtanh", "elu") else (best, best)

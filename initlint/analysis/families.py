@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Tensor, UsedTensor
+    from initlint.evidence import Evidence, Tensor, UsedTensor, Weight
     from initlint.finding import Site
 
 
@@ -141,3 +141,17 @@ def _part(parameter: Tensor, kind: RowKind) -> tuple[object, ...]:
 
 def _in_block(pattern: str) -> bool:
     return pattern.partition("{}")[2].count(".") > 1
+
+
+def is_written_with_head(model: Evidence, weight: Weight) -> bool:
+    """The line that wrote it wrote the output layer behind it too, and nothing in front of it."""
+    written = weight.provenance.last_write
+    if written is None or written.default:
+        return False
+    before = [model.by_name[name] for name in weight.use.wiring.sources]
+    behind = [w for w in model.weights if w.use.reaches_output and weight.name in w.use.wiring.sources]
+    return (
+        bool(before and behind)
+        and all(w.site == weight.site for w in behind)
+        and all(w.site != weight.site for w in before)
+    )

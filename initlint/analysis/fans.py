@@ -15,6 +15,7 @@ from math import isclose, prod, sqrt
 from typing import TYPE_CHECKING, Literal
 
 from initlint import theory
+from initlint.analysis.symptoms import is_restored
 
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, Use, Weight, Write
@@ -348,3 +349,13 @@ def root_slip(weight: Weight) -> RootSlip | None:
                 twice = f"{asked[1]:.3g} = √({numerator}/√{text}) scales the draw, the root is taken twice"
                 return RootSlip(asked[1], formula, root, twice)
     return None
+
+
+def visible_root_slips(model: Evidence, times: float) -> Iterator[tuple[Weight, RootSlip]]:
+    """Weights whose scale lost a root on its way, by this factor at least and with nothing that undoes it."""
+    for weight in model.weights:
+        slip = root_slip(weight)
+        if slip is None or is_restored(model, weight):
+            continue
+        if max(slip.meant / slip.written, slip.written / slip.meant) >= times:
+            yield weight, slip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -43,8 +43,10 @@ def phrase(write: Write) -> str:
     return f"{write.operation} at {line(write.site)}"
 
 
-def callers(write: Write) -> tuple[Location, ...]:
-    """The lines through which a write was reached, innermost first."""
+def callers(write: Write | None) -> tuple[Location, ...]:
+    """The lines through which a write was reached, innermost first; none of no write."""
+    if write is None:
+        return ()
     own = [site for site in write.callers if site.package == write.site.package]
     return tuple(Location(site, f"calls {_name(write.site)}") for site in own[:_CALLERS])
 
@@ -88,3 +90,36 @@ def origin(item: Unregistered) -> tuple[Location, ...]:
     """Where something that is not registered was assigned and made, beside its own line."""
     lines = ((item.assigned, "assigned here"), (item.made, "made here"))
     return tuple(Location(site, what) for site, what in lines if site is not None and site != item.site)
+
+
+def seeding_lines(group: Sequence[Tensor]) -> tuple[Site, ...]:
+    """The lines that seeded torch's generator, each time anew, before each was drawn, the last one first."""
+    found = {p.provenance.seeding for p in group if p.provenance.copied_from is None}
+    distinct = sorted((s for s in found if s is not None), key=lambda seeding: -seeding.order)
+    return tuple(dict.fromkeys(s.site for s in distinct)) if len(distinct) == len(group) else ()
+
+
+def drawing_lines(group: Sequence[Tensor]) -> Iterator[Location]:
+    """The lines that drew or copied the values, and those that called them."""
+    seen = set()
+    for parameter in group:
+        origin = parameter.provenance
+        places = [(origin.construction, "constructed here")]
+        for write in (*origin.writes[-1:], *origin.origins):
+            places += [(site, f"{write.operation} here") for site in (write.site, *write.callers)]
+        for site, what in places:
+            if site is not None and site not in seen and site.package is None:
+                seen.add(site)
+                yield Location(site, what)
+
+
+def last_writes(tensors: Iterable[Tensor]) -> tuple[Location, ...]:
+    """The lines that decided the values of some tensors."""
+    writes = ((tensor.name, tensor.provenance.last_write) for tensor in tensors)
+    return tuple(Location(w.site, f"{name} written by {w.operation}") for name, w in writes if w is not None)
+
+
+def listed(group: Sequence[Tensor]) -> str:
+    """Up to three names; of more the first two and the last."""
+    names = [p.name for p in group]
+    return ", ".join(names) if len(names) < 4 else f"{names[0]}, {names[1]}, … {names[-1]}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from initlint.analysis.families import beside, is_numbered
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Tensor, Write
+    from initlint.evidence import Evidence, LostWrite, Tensor, Write
     from initlint.finding import Site
 
 _STRUCTURED = frozenset({"orthogonal_", "eye_", "dirac_", "sparse_"})
@@ -341,3 +341,13 @@ def _apart(same: list[Write], tensor: Tensor) -> bool:
     factors = [write.arguments.get("other") for write in same]
     scales = same[0].function in _SCALING and isinstance(factors[0], (int, float))
     return scales and len(set(factors)) == 1 and all(write in tensor.provenance.writes for write in same)
+
+
+def lost_together(lost: Iterable[LostWrite]) -> Iterator[list[LostWrite]]:
+    """Writes that one parameter lost for one reason, the last one first."""
+    groups: dict[object, list[LostWrite]] = {}
+    for entry in lost:
+        alone = entry.write if not entry.subject else None
+        groups.setdefault((entry.subject, entry.reason, entry.source, entry.end, alone), []).append(entry)
+    for group in groups.values():
+        yield sorted(group, key=lambda entry: -entry.write.order)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from math import inf
+from math import hypot, inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from initlint.analysis.recipes.recipe import zero
@@ -12,8 +12,9 @@ from initlint.analysis.signal_path import sources
 from initlint.evidence import UsedTensor
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Tensor, Write
+    from initlint.evidence import Evidence, Statistics, Tensor, Write
 
+DRAWING = frozenset({"rand", "randn"})  # draws that a line asked for, beside initialisers
 MEAN = re.compile(r"(^|_)(mean|mu|avg)(_|$)")
 SPREAD = re.compile(r"(^|_)(var|variance|std|sigma)(_|$)")
 RUNNING = re.compile(r"(^|_)(running|moving|ema|population|pop)(_|$)")
@@ -49,14 +50,16 @@ def has_counter(model: Evidence, buffer: Tensor) -> bool:
     )
 
 
-def divisors(model: Evidence) -> Iterator[tuple[Tensor, float]]:
-    """Buffers of zeros that the signal is divided by, and what that multiplies it by."""
+def divisors(model: Evidence, least: float) -> Iterator[tuple[Tensor, float]]:
+    """Buffers of zeros that the signal is divided by, and what that multiplies it by, above `least`."""
     for buffer in model.buffers:
         if not isinstance(buffer, UsedTensor) or not zero(buffer.statistics):
             continue
         divided = any(step.operation in DIVIDING for step in buffer.use.wiring.steps)
         if divided and neutral_start(model, buffer) is None:
-            yield buffer, _growth(model, buffer.use.depth)
+            growth = _growth(model, buffer.use.depth)
+            if growth > least:
+                yield buffer, growth
 
 
 def _growth(model: Evidence, depth: int) -> float:
@@ -92,3 +95,26 @@ def outdated_copies(model: Evidence) -> Iterator[Outdated]:
             continue
         if figures.digest != current.digest:
             yield Outdated(copy, weight, last, figures.std, current.std)
+
+
+def _departs(model: Evidence, buffer: Tensor, start: float, distance: float) -> bool:
+    """A running statistic is one other constant than its start, or drawn at this rms distance from it."""
+    figures, last = buffer.statistics, buffer.provenance.last_write
+    if figures is None:
+        return False
+    if figures.constant:
+        corrected = figures.mean == 0 and has_counter(model, buffer)
+        return figures.mean != start and not corrected
+    if last is None or last.kind != "random" or not (last.via == "initialiser" or last.function in DRAWING):
+        return False
+    return hypot(figures.mean - start, figures.std) > distance
+
+
+def astray(model: Evidence, distance: float) -> Iterator[tuple[Tensor, Statistics, float]]:
+    """Running statistics that do not start where they should: with their figures, and where they should."""
+    for buffer in model.buffers:
+        figures, start = buffer.statistics, neutral_start(model, buffer)
+        if figures is None or start is None or figures.nans or buffer.provenance.unwritten:
+            continue
+        if (start == 1 and figures.minimum < 0) or _departs(model, buffer, start, distance):
+            yield buffer, figures, start

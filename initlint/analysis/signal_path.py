@@ -13,8 +13,10 @@ from itertools import pairwise, takewhile
 from math import exp, inf, log, prod, sqrt
 from typing import TYPE_CHECKING
 
+from initlint.theory import never_positive
+
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Signal, Tensor
+    from initlint.evidence import Evidence, Signal, Tensor, UsedTensor
 
 
 RESOLUTION = 2.0**-24  # of float32: the least difference between inputs that a signal can show
@@ -256,3 +258,39 @@ def step_gain(model: Evidence, signal: Signal) -> float:
     """What one step multiplies the signal by."""
     before = upstream(model, signal)
     return exp(level(signal) - level(before)) if before and variation(before) and variation(signal) else 1.0
+
+
+def rms_beside(model: Evidence, bias: UsedTensor) -> float | None:
+    """Rms of what a bias is added to; None where the probe does not tell."""
+    added = model.output_of(bias)
+    if added is not None and bias.name in added.weights and bias.statistics.constant:
+        return added.forward.std
+    weight = model.weight_of(bias)
+    if weight is not None and not weight.use.wiring.unit:
+        if weight.use.role == "gain":
+            return weight.statistics.rms
+        if weight.use.fan_in:
+            signal = model.output_of(weight)
+            arriving = signal.input_rms if signal is not None and signal.input_rms is not None else 1.0
+            return weight.statistics.rms * sqrt(weight.use.fan_in) * arriving
+    signal = model.output_of(bias)
+    if signal is None or signal.across_inputs is None:
+        return None
+    return signal.across_inputs * signal.forward.rms
+
+
+def still_differs(model: Evidence, before: Signal) -> bool:
+    """The layer is not zero on purpose, and what goes into it still differs between inputs."""
+    given = upstream(model, before)
+    return before.forward.absmax > 0 and (
+        given is None or given.across_inputs is None or variation(given) > 0
+    )
+
+
+def chance_of_dead(before: Signal, inputs: int) -> float:
+    """How often a unit of a healthy layer whose pre-activations vary as these do is never positive."""
+    if before.across_inputs is None:
+        return 0.5
+    varying = before.across_inputs * before.forward.rms
+    shared = max(before.forward.std**2 - varying**2, 0.0) ** 0.5
+    return never_positive(shared, varying, inputs * before.independence)

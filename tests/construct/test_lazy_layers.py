@@ -21,7 +21,7 @@ def lint(build: Callable[[], nn.Module], inputs: Any = None, **how: Any) -> Targ
 
 def images() -> nn.Module:
     return nn.Sequential(
-        nn.LazyConv2d(8, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10)
+        nn.LazyConv2d(8, 3, bias=False), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10)
     )
 
 
