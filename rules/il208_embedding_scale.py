@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint import Location, Rule, Weight, theory
+from initlint import Location, Rule, theory
 from initlint.analysis import symptoms
+from initlint.analysis.signal_path import is_weight
 from initlint.analysis.sums import is_added_in_each_step, table_in_sum
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class EmbeddingScale(Rule):
         for logits in model.logits:
             excess = logits.loss - math.log(logits.classes)
             for weight in model.named(logits.weights):
-                if not isinstance(weight, Weight) or not weight.use.fan_in:
+                if not is_weight(weight) or not weight.use.fan_in:
                     continue
                 expected = theory.expected_std(weight.use.fan_in)
                 gain = weight.statistics.rms / expected

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from math import hypot
 from typing import TYPE_CHECKING
 
-from initlint import Rule, UsedTensor
+from initlint import Rule
 from initlint.analysis.culprits import writers
 from initlint.analysis.locations import signal_locations
-from initlint.analysis.signal_path import chance_of_dead, still_differs, upstream
+from initlint.analysis.signal_path import chance_of_dead, is_used, still_differs, upstream
 from initlint.theory import fraction_bound
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class DeadUnits(Rule):
 def _outweighing(model: Evidence, before: Signal) -> float | None:
     """A constant bias below zero that no draw of the weights beside it would have made up for."""
     for tensor in model.named(before.weights):
-        if not isinstance(tensor, UsedTensor) or tensor.use.role != "shift":
+        if not is_used(tensor) or tensor.use.role != "shift":
             continue
         figures = tensor.statistics
         if not figures.constant or figures.mean >= 0:

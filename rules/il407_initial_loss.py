@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from math import isfinite, log, prod
 from typing import TYPE_CHECKING
 
-from initlint import Rule, UsedTensor, theory
+from initlint import Rule, theory
 from initlint.analysis import symptoms
 from initlint.analysis.culprits import writers
 from initlint.analysis.locations import signal_locations
-from initlint.analysis.signal_path import sources, upstream
+from initlint.analysis.signal_path import is_used, sources, upstream
 
 if TYPE_CHECKING:
     from initlint import Evidence, Finding, Signal
@@ -72,7 +72,7 @@ class InitialLoss(Rule):
                 continue
             before = upstream(model, signal)
             named = model.named(before.weights) if before is not None else ()
-            used = [t for t in named if isinstance(t, UsedTensor)]
+            used = [t for t in named if is_used(t)]
             if not any(t.use.role == "kernel" for t in used):
                 continue  # the further axes are no positions
             biases = [t for t in used if t.use.role == "shift"]

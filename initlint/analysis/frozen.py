@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from initlint.analysis.families import numberless
 from initlint.analysis.recipes.recipe import outputs, zero
-from initlint.evidence import UsedTensor
+from initlint.analysis.signal_path import is_used
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Tensor, Write
+    from initlint.evidence import Evidence, Tensor, UsedTensor, Write
 
 _FLOATING = ("float", "bfloat", "complex")
 
@@ -89,7 +89,7 @@ def _neutral(model: Evidence, tensor: Tensor) -> bool:
 
     That is a zero layer or gate inside the model, or a factor of one on what frozen weights give.
     """
-    if not tensor.requires_grad or not isinstance(tensor, UsedTensor) or tensor.use.reaches_output:
+    if not tensor.requires_grad or not is_used(tensor) or tensor.use.reaches_output:
         return False
     use, figures = tensor.use, tensor.statistics
     if use.role == "lookup" or use.fan_in:
@@ -119,7 +119,7 @@ def _waves(model: Evidence, tensor: Tensor) -> bool:
 
 def _adapted(model: Evidence, tensor: Tensor) -> bool:
     """Trainable factors of lower rank update the frozen matrix, or what it gives."""
-    if not isinstance(tensor, UsedTensor) or tensor.use.fan_in is None or tensor.use.fan_out is None:
+    if not is_used(tensor) or tensor.use.fan_in is None or tensor.use.fan_out is None:
         return False
     trained = [t for t in model.used_parameters if t.requires_grad]
     merged = [t for t in trained if t.use.node == tensor.use.node]

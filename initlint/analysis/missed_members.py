@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from initlint.analysis.families import is_numbered, recurrent_part, rows
 from initlint.analysis.rewrites import written_constant
-from initlint.evidence import Statement
 
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, ModuleRecord, Tensor, Write
@@ -144,8 +143,8 @@ def _later(model: Evidence) -> Iterator[Gap]:
         for site, written in blankets.items():
             if site.scope != line.scope or line.line <= site.line:
                 continue
-            making, run = (model.statements.get(place, Statement()) for place in (line, site))
-            if making.extends not in run.works_on:
+            making, run = model.statements.get(line), model.statements.get(site)
+            if making is None or run is None or making.extends not in run.works_on:
                 continue  # it was run on something else
             alike = [other for other in made if model.by_name[other].owner_class == tensor.owner_class]
             if any(_before(made[other], site) for other in alike):

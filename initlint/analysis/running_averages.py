@@ -8,8 +8,7 @@ from math import hypot, inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from initlint.analysis.recipes.recipe import zero
-from initlint.analysis.signal_path import sources
-from initlint.evidence import UsedTensor
+from initlint.analysis.signal_path import is_used, sources
 
 if TYPE_CHECKING:
     from initlint.evidence import Evidence, Statistics, Tensor, Write
@@ -53,7 +52,7 @@ def has_counter(model: Evidence, buffer: Tensor) -> bool:
 def divisors(model: Evidence, least: float) -> Iterator[tuple[Tensor, float]]:
     """Buffers of zeros that the signal is divided by, and what that multiplies it by, above `least`."""
     for buffer in model.buffers:
-        if not isinstance(buffer, UsedTensor) or not zero(buffer.statistics):
+        if not is_used(buffer) or not zero(buffer.statistics):
             continue
         divided = any(step.operation in DIVIDING for step in buffer.use.wiring.steps)
         if divided and neutral_start(model, buffer) is None:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
 from math import exp, inf, log, prod, sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from initlint.theory import never_positive
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Signal, Tensor, UsedTensor
+    from initlint.evidence import Evidence, Signal, Tensor, UsedTensor, Weight
 
 
 RESOLUTION = 2.0**-24  # of float32: the least difference between inputs that a signal can show
@@ -26,6 +26,16 @@ FEWEST = 4  # steps to which a growth per layer can be fitted
 WEIGHTS = frozenset({"matrix", "kernel", "recurrent", "lookup"})
 LOUD = 2.0  # factor of one weight above that of any scheme: √2 for ReLU, 5/3 for tanh
 _STEEPEST = 50.0  # logarithm of a factor per layer beyond which it is of no interest
+
+
+def is_used(tensor: Tensor | None) -> TypeGuard[UsedTensor]:
+    """The graph uses it and its values were read; says so without importing the records."""
+    return tensor is not None and tensor.use is not None and tensor.statistics is not None
+
+
+def is_weight(tensor: Tensor | None) -> TypeGuard[Weight]:
+    """Likewise, as a matrix or kernel."""
+    return is_used(tensor) and tensor.kind == "parameter" and tensor.use.role in WEIGHTS - {"lookup"}
 
 
 @dataclass(frozen=True, slots=True)

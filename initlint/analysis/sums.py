@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from initlint.analysis.signal_path import sources
-from initlint.evidence import UsedTensor, Weight
+from initlint.analysis.signal_path import is_used, is_weight, sources
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Signal
+    from initlint.evidence import Evidence, Signal, UsedTensor, Weight
 
 
 def drowned_branches(model: Evidence, times: float) -> Iterator[tuple[Weight, float, Weight, float]]:
@@ -21,7 +20,7 @@ def drowned_branches(model: Evidence, times: float) -> Iterator[tuple[Weight, fl
         if len(small[1]) != 1 or len(large[1]) != 1 or not 0 < small[0] * times < large[0]:
             continue
         mine, other = model.by_name[small[1][0]], model.by_name[large[1][0]]
-        if not isinstance(mine, Weight) or not isinstance(other, Weight):
+        if not is_weight(mine) or not is_weight(other):
             continue
         if not (_is_drawn(mine) and _is_drawn(other)) or mine.gain * times > other.gain:
             continue
@@ -48,9 +47,7 @@ def table_in_sum(model: Evidence, total: Signal) -> tuple[UsedTensor | None, Sig
     if quiet is not None:
         names |= set(total.weights).difference(quiet.weights, *(signal.weights for signal in loud))
     tables = [
-        t
-        for t in model.named(sorted(names))
-        if isinstance(t, UsedTensor) and t.use.role in ("table", "lookup") and t.drawn
+        t for t in model.named(sorted(names)) if is_used(t) and t.use.role in ("table", "lookup") and t.drawn
     ]
     return (tables[0], quiet) if len(tables) == 1 else (None, None)
 

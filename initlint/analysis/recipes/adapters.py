@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from initlint.analysis.recipes.recipe import Deviation, Recipe, inputs, outputs, zero
-from initlint.evidence import UsedTensor
+from initlint.analysis.signal_path import is_used
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Signal, Tensor, Weight
+    from initlint.evidence import Evidence, Signal, Tensor, UsedTensor, Weight
 
 #: Branch over stream at the start. Houlsby et al. find that N(0, 0.01²) in both layers trains and that larger
 #: values lose accuracy (section 3.6); that draw gives about 0.02, PyTorch's default 0.2.
@@ -27,7 +27,7 @@ def _down(model: Evidence, up: Weight) -> UsedTensor | None:
     """The first of two layers with a bottleneck between them, the second of which is `up`."""
     sources = up.use.wiring.sources
     down = model.by_name.get(sources[0]) if len(sources) == 1 else None
-    if not isinstance(down, UsedTensor) or down is up:
+    if not is_used(down) or down is up:
         return None
     taken = down.use.fan_in or outputs(up)  # a kernel's field counted: the rank of what it can do
     return down if outputs(down) < min(taken, outputs(up)) else None

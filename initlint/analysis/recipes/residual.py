@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from initlint.analysis.families import duty
 from initlint.analysis.recipes.recipe import Deviation, Recipe, writes, zero
-from initlint.evidence import Weight
+from initlint.analysis.signal_path import is_weight
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, UsedTensor
+    from initlint.evidence import Evidence, UsedTensor, Weight
 
 #: Gates of one kind that differ by more than this do not follow one scheme; deep models grade theirs by 10.
 APART = 30.0
@@ -108,7 +108,7 @@ def _inserted(model: Evidence) -> Iterator[Deviation]:
         for mine, others in (signal.summands, signal.summands[::-1]):
             weight = model.by_name[mine[0]] if len(mine) == 1 else None
             size = signal.operands[signal.summands.index(mine)]
-            if not isinstance(weight, Weight) or not weight.requires_grad or not size:
+            if not is_weight(weight) or not weight.requires_grad or not size:
                 continue
             beside = [model.by_name[n] for n in others]
             disturbed = any(weight.name in use.wiring.sources for use in frozen)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from initlint.analysis.recipes.recipe import Deviation, Recipe
-from initlint.evidence import UsedTensor
+from initlint.analysis.signal_path import is_used
 
 if TYPE_CHECKING:
-    from initlint.evidence import Evidence, Step
+    from initlint.evidence import Evidence, Step, UsedTensor
 
 #: Cosines lie in [-1, 1]. CLIP starts at 1/0.07 = 14.3 and clips at 100 (section 2.5), SigLIP starts at 10,
 #: cosine classifiers use 10 (Gidaris & Komodakis 2018) to 64 (ArcFace 2019).
@@ -57,7 +57,7 @@ def _handed_out(tensor: UsedTensor) -> bool:
 
 def _deviations(model: Evidence) -> Iterator[Deviation]:
     for tensor in model.tensors:
-        if not isinstance(tensor, UsedTensor) or not tensor.statistics.constant:
+        if not is_used(tensor) or not tensor.statistics.constant:
             continue
         use, figures = tensor.use, tensor.statistics
         if not use.wiring.cosine and not _handed_out(tensor):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from initlint.analysis.recipes.recipe import Deviation, Recipe
 from initlint.analysis.recipes.similarity import effective
-from initlint.evidence import UsedTensor
+from initlint.analysis.signal_path import is_used
 from initlint.finding import Location
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def _omega(model: Evidence, weight: Weight) -> float | None:
     omega = weight.use.wiring.factor
     for name in weight.use.wiring.multipliers:
         tensor = model.by_name[name]
-        if omega is None or not isinstance(tensor, UsedTensor) or tensor.elements != 1:
+        if omega is None or not is_used(tensor) or tensor.elements != 1:
             return None
         factor = effective(tensor.statistics.mean, tensor.use.wiring.steps)
         omega = omega * factor if factor is not None else None
