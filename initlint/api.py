@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from threading import RLock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,6 +11,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from initlint.report import Report
+
+
+#: Torch is watched and patched while a model is linted; a second thread waits for its turn.
+_ONE_AT_A_TIME = RLock()
 
 
 def check(
@@ -40,15 +45,16 @@ def check(
     else:
         name, place, build = getattr(model, "__qualname__", type(model).__qualname__), "cpu", model
     settings = engine.Settings(device=device or place)
-    target = engine.examine(
-        name,
-        lambda: build,
-        rules,
-        inputs=None if inputs is None else lambda: inputs,
-        loss=None if loss is None else lambda: loss,
-        settings=settings,
-        borrowed=isinstance(model, nn.Module),
-    )
+    with _ONE_AT_A_TIME:
+        target = engine.examine(
+            name,
+            lambda: build,
+            rules,
+            inputs=None if inputs is None else lambda: inputs,
+            loss=None if loss is None else lambda: loss,
+            settings=settings,
+            borrowed=isinstance(model, nn.Module),
+        )
     return Report(Tool.here(settings.seed, settings.device), (target,))
 
 

@@ -127,7 +127,7 @@ def _adapted(model: Evidence, tensor: Tensor) -> bool:
         _updates(tensor, down, up)
         for up in trained
         if len(up.use.wiring.sources) == 1
-        if isinstance(down := model.by_name.get(up.use.wiring.sources[0]), UsedTensor)
+        if is_used(down := model.by_name.get(up.use.wiring.sources[0]))
     )
 
 

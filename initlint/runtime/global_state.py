@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 import torch
 
 from initlint.runtime.seeds import generator_states
+
+
+def put_back(restores: Iterable[Callable[[], object]]) -> None:
+    """Call all of them, whatever some raise; raises the first error at the end."""
+    first: BaseException | None = None
+    for restore in restores:
+        try:
+            restore()
+        except BaseException as error:
+            first = first or error
+    if first is not None:
+        raise first
 
 
 def global_state() -> Callable[[], None]:
@@ -32,11 +44,7 @@ def global_state() -> Callable[[], None]:
     for flag in ("enabled", "benchmark", "deterministic", "allow_tf32"):
         remember(partial(getattr, torch.backends.cudnn, flag), partial(setattr, torch.backends.cudnn, flag))
 
-    def restore() -> None:
-        for put_back in restores:
-            put_back()
-
-    return restore
+    return partial(put_back, restores)
 
 
 def _set_deterministic(mode: int) -> None:

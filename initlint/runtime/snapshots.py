@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from initlint.runtime.containers import operands
-from initlint.runtime.global_state import global_state
+from initlint.runtime.global_state import global_state, put_back
 
 EAGER = 1 << 20  #: bytes up to which a buffer is copied at once: some kernels write running statistics unseen
 
@@ -39,8 +39,7 @@ def snapshot(model: nn.Module, *values: object) -> Iterator[Snapshot]:
         with _eager():
             yield kept
     finally:
-        kept.restore()
-        restore_global()
+        put_back((kept.restore, restore_global))
 
 
 def _eager() -> AbstractContextManager[Any]:
@@ -63,6 +62,7 @@ class _Kept:
     requires_grad: bool
     grad: torch.Tensor | None
     hooks: dict[Any, Any]
+    version: int | None  # writes so far, by which autograd tells that a saved value is still the same
 
 
 @dataclass(slots=True)
@@ -139,6 +139,7 @@ class Snapshot:
             tensor.requires_grad,
             grad,
             dict(hooks or {}),
+            _version(tensor),
         )
         if storage is not None:
             self.protected[storage._cdata] = storage
@@ -158,26 +159,47 @@ class Snapshot:
     # -------------------------------------------------- afterwards
 
     def restore(self) -> None:
-        """Put everything back that differs."""
+        """Put everything back that differs; what cannot be put back keeps nothing else from it."""
+        kept = tuple(self.tensors.values())
         with torch.no_grad():
-            for storage, values in self.copies.values():
-                if storage.nbytes() != values.nbytes():
-                    storage.resize_(values.nbytes())
-                storage.copy_(values)
-            for module, kind in self.classes:
-                if type(module) is not kind:
-                    module.__class__ = kind
-            for container, items in self.containers:
-                _refill(container, items)
-            for kept in self.tensors.values():
-                _restore_tensor(kept)
-        for restore in self.restores:
-            restore()
+            put_back(
+                (
+                    *(partial(_restore_memory, *copied) for copied in self.copies.values()),
+                    *(
+                        partial(setattr, m, "__class__", kind)
+                        for m, kind in self.classes
+                        if type(m) is not kind
+                    ),
+                    *(partial(_refill, container, items) for container, items in self.containers),
+                    *(partial(_restore_tensor, one) for one in kept),
+                    *(partial(_restore_gradient, one) for one in kept),  # its dtype is its parameter's by now
+                    *self.restores,
+                    *(partial(_restore_version, one) for one in kept),  # everything above counts as a write
+                )
+            )
 
 
 #: Values in which nothing can change, or that belong to nobody.
 _PLAIN_ORDER = (list.__iter__, set.__iter__, deque.__iter__)  #: others may do or raise anything
 _FIXED = (bool, int, float, complex, str, bytes, type, ModuleType, torch.dtype, torch.device, torch.Size)
+
+
+def _version(tensor: torch.Tensor) -> int | None:
+    try:
+        return tensor._version
+    except (NotImplementedError, RuntimeError):  # inference tensors count no writes
+        return None
+
+
+def _restore_version(kept: _Kept) -> None:
+    if kept.version is not None and _version(kept.tensor) not in (None, kept.version):
+        torch._C._autograd._unsafe_set_version_counter((kept.tensor,), (kept.version,))
+
+
+def _restore_memory(storage: torch.UntypedStorage, values: torch.UntypedStorage) -> None:
+    if storage.nbytes() != values.nbytes():
+        storage.resize_(values.nbytes())
+    storage.copy_(values)
 
 
 def _storage(tensor: torch.Tensor) -> torch.UntypedStorage | None:
@@ -219,11 +241,14 @@ def _restore_tensor(kept: _Kept) -> None:
         tensor.__class__ = kept.kind
     if tensor.requires_grad != kept.requires_grad and tensor.is_leaf:
         tensor.requires_grad_(kept.requires_grad)
-    if tensor.is_leaf and tensor.grad is not kept.grad:
-        tensor.grad = kept.grad
     hooks = getattr(tensor, "_backward_hooks", None)
     if hooks is not None:
         _refill(hooks, list(kept.hooks.items()))
+
+
+def _restore_gradient(kept: _Kept) -> None:
+    if kept.tensor.is_leaf and kept.tensor.grad is not kept.grad:
+        kept.tensor.grad = kept.grad
 
 
 def _same_geometry(tensor: torch.Tensor, alias: torch.Tensor) -> bool:
