@@ -52,7 +52,8 @@ def examine(
     stages = gather(construction, request, clock)
     with clock.stage("rules"):
         evidence = join(stages, dtype=settings.dtype)
-        findings, not_run = judge(rules, evidence, stages.missing)
+        verdict = judge(rules, evidence, stages.missing)
+    findings, failure = verdict.findings, stages.error or verdict.error
     if stages.error is None and clock.seconds.get("probe", 0.0) < MOST_SECONDS:
         with clock.stage("remedies"):
             findings = verify(findings, rules, stages, request)
@@ -61,17 +62,17 @@ def examine(
     call, graph = stages.call, stages.graph
     return TargetReport(
         target=name,
-        status="error" if stages.error else "ok",
-        error=_failure(stages.error) if stages.error else None,
+        status="error" if failure else "ok",
+        error=_failure(failure) if failure else None,
         model=_summary(stages),
         trace=graph.trace.kind if isinstance(graph, Graph) else "none",
         inputs=call.inputs.source if isinstance(call, Call) else "none",
         inputs_text=call.inputs.text if isinstance(call, Call) else call.reason,
         seconds=clock.seconds,
-        not_run=not_run,
+        not_run=verdict.not_run,
         findings=findings,
         tensors=evidence.tensors,
-        rules_run=len(rules) - len(not_run),
+        rules_run=len(rules) - len(verdict.not_run),
     )
 
 

@@ -40,7 +40,7 @@ def verify(
         second = gather(stages.construction, again, Clock())
         if second.error is not None:
             return findings
-        return judge(judges, join(second, dtype=settings.dtype), second.missing)[0]
+        return judge(judges, join(second, dtype=settings.dtype), second.missing).findings
 
     return mark_verified(findings, stages.construction.model, look, seed=settings.seed)
 

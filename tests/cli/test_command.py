@@ -476,4 +476,9 @@ def test_a_rule_that_raises(
     error = report["targets"][0]["error"]
     assert (error["stage"], error["type"]) == ("rules", "ZeroDivisionError")
     assert (error["file"], error["line"]) == ("odd_rules.py", 10)
+    not_run = {"rule": "odd", "reason": "ZeroDivisionError at odd_rules.py:10: division by zero"}
+    assert report["targets"][0]["not_run"] == [not_run]
+    status, report = document(capsys, "models:broken", "--select", "MY1,IL301")
+    assert status == 2
+    assert [finding["code"] for finding in report["targets"][0]["findings"]] == ["IL301"]
     del sys.modules["odd_rules"]

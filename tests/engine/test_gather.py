@@ -97,5 +97,5 @@ def test_evidence_can_be_judged_elsewhere() -> None:
     stages = gather(built(constant), Request(ALL, given), Clock())
     evidence = join(stages, dtype=None)
     here = judge(rules, evidence, stages.missing)
-    assert [finding.subject for finding in here[0]] == ["0.weight"]
+    assert [finding.subject for finding in here.findings] == ["0.weight"]
     assert judge(rules, pickle.loads(pickle.dumps(evidence)), dict(stages.missing)) == here

@@ -13,9 +13,9 @@ import pytest
 
 from initlint import registry
 from initlint.engine.examine import examine
+from initlint.engine.judge import Verdict
 from initlint.evidence import Evidence
 from initlint.finding import Finding
-from initlint.report import NotRun
 from initlint.rule import Example, Need, Rule
 
 #: Judges every case in a process that, once the rules are imported, may open no file but to import modules.
@@ -47,7 +47,9 @@ def refuse(event, arguments):
 
 sys.addaudithook(refuse)
 for name, options, evidence, missing in cases:
-    answers.append(judge([rules[name](**options)], pickle.loads(evidence), missing)[0])
+    verdict = judge([rules[name](**options)], pickle.loads(evidence), missing)
+    assert verdict.error is None, verdict.error
+    answers.append(verdict.findings)
 sys.stdout.buffer.write(pickle.dumps(answers))
 """
 
@@ -61,13 +63,11 @@ class Judged:
         self.missing: Mapping[Need, str] = {}
         self.findings: tuple[Finding, ...] = ()
 
-    def __call__(
-        self, rules: Sequence[Rule], evidence: Evidence, missing: Mapping[Need, str]
-    ) -> tuple[tuple[Finding, ...], tuple[NotRun, ...]]:
+    def __call__(self, rules: Sequence[Rule], evidence: Evidence, missing: Mapping[Need, str]) -> Verdict:
         self.evidence, self.missing = pickle.dumps(evidence), dict(missing)
-        answer: tuple[tuple[Finding, ...], tuple[NotRun, ...]] = self.judge(rules, evidence, missing)
-        self.findings = answer[0]
-        return answer
+        verdict: Verdict = self.judge(rules, evidence, missing)
+        self.findings = verdict.findings
+        return verdict
 
 
 def every_example() -> Iterator[tuple[type[Rule], Example]]:
@@ -112,7 +112,7 @@ def test_a_rule_that_reads_a_file_is_caught(tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        input=pickle.dumps([("constant-weight", {}, pickle.dumps(None), {})]),
+        input=pickle.dumps([("constant-weight", {}, pickle.dumps(Evidence()), {})]),
         cwd=tmp_path,
         capture_output=True,
     )
